@@ -1,0 +1,3 @@
+//! wharf, the operator's command line.
+
+fn main() {}

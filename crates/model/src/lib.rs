@@ -1,0 +1,12 @@
+//! Pure types of containers: ids, states, exits, OCI documents, logs.
+//!
+//! Nothing here does I/O, reads a clock or an environment variable. What comes from outside is parsed
+//! once into these types; inside, a value is valid by its type.
+
+pub mod exit;
+pub mod id;
+pub mod state;
+
+pub use exit::{Exit, ExitRecord, Oom, Reason, Usage};
+pub use id::{Id, IdError, Name};
+pub use state::{State, Transition};

@@ -1,0 +1,1 @@
+//! The monitor's contract, its control protocol, and the process wharf-monitor.

@@ -1,0 +1,3 @@
+//! wharf-monitor: the process that stands beside a container.
+
+fn main() {}

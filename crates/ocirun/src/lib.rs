@@ -1,0 +1,1 @@
+//! The embedded OCI runtime wharf-oci, and execs as a library.

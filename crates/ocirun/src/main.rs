@@ -1,0 +1,3 @@
+//! wharf-oci: the embedded OCI runtime.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The lifecycle layer: drives any OCI runtime through a monitor and answers for its containers.

@@ -1,0 +1,3 @@
+//! Measures us beside the installed peers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the tests share: bundles, root file systems, leak checks, faulty runtimes.

@@ -1,0 +1,3 @@
+//! Build, check and test tasks: cargo xtask.
+
+fn main() {}
