@@ -3,8 +3,10 @@
 //! Nothing here does I/O, reads a clock or an environment variable. What comes from outside is parsed
 //! once into these types; inside, a value is valid by its type.
 
+pub mod capability;
 pub mod exit;
 pub mod id;
+pub mod oci;
 pub mod state;
 
 pub use exit::{Exit, ExitRecord, Oom, Reason, Usage};
