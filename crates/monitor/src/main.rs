@@ -1,3 +1,5 @@
 //! wharf-monitor: the process that stands beside a container.
 
+use monitor as _;
+
 fn main() {}

@@ -1,0 +1,137 @@
+//! The control protocol: what our own daemon asks of a monitor beside conmon's contract.
+//!
+//! SOCK_SEQPACKET, JSON messages with a version, descriptors by SCM_RIGHTS, the peer's uid checked.
+//! [`Server`] keeps the clients and their state; what is asked is done by a [`Host`], the process, which later
+//! tells the server of what came of it.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use model::{Exit, ExitRecord, Usage};
+use serde::{Deserialize, Serialize};
+
+use crate::poll::{Poll, Ready};
+
+/// One exec among those a monitor serves, named by the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExecKey(pub u32);
+
+/// An exec that a client asks for.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The OCI process, as JSON.
+    pub process: Vec<u8>,
+    /// The client's stdin, stdout, stderr; what is missing becomes /dev/null.
+    /// With `process.terminal` the first one (a socket or pty of the client's) stays unused: the terminal's master
+    /// is sent to the client instead, see [`Server::exec_started`].
+    pub stdio: [Option<OwnedFd>; 3],
+    /// Whether the process gets a terminal.
+    pub terminal: bool,
+    /// Kill it with all its children after this time, counted from its start.
+    pub timeout: Option<Duration>,
+}
+
+/// How an exec ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecResult {
+    /// How.
+    pub exit: Exit,
+    /// The runtime's words when it could not be started; empty otherwise.
+    #[serde(default)]
+    pub message: String,
+    /// When, in nanoseconds since the epoch.
+    pub finished_ns: u64,
+    /// What it used.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+/// What a monitor says of its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The container's id.
+    pub id: String,
+    /// Its init's pid.
+    pub pid: i32,
+    /// The monitor's own pid.
+    pub monitor_pid: i32,
+    /// How it ended, once it has.
+    pub exit: Option<ExitRecord>,
+    /// Execs that run.
+    pub execs: u32,
+}
+
+/// The process that does what the clients ask for. All calls return at once.
+pub trait Host {
+    /// What is known of the container now.
+    fn status(&self) -> Status;
+    /// Sets the size of the container's terminal, or of an exec's.
+    ///
+    /// # Errors
+    /// There is no terminal, or no such exec.
+    fn resize(&mut self, exec: Option<ExecKey>, rows: u16, columns: u16) -> io::Result<()>;
+    /// Opens the logs anew.
+    fn reopen_logs(&mut self);
+    /// Takes a connected SEQPACKET socket in as an attach client.
+    ///
+    /// # Errors
+    /// The container has ended, or descriptors are short.
+    fn attach(&mut self, socket: OwnedFd) -> io::Result<()>;
+    /// Begins an exec; `Server::exec_started` and `Server::exec_ended` follow for `key`.
+    ///
+    /// # Errors
+    /// It can't even be tried: the container has ended, or descriptors are short.
+    fn exec(&mut self, key: ExecKey, request: ExecRequest) -> io::Result<()>;
+    /// Kills an exec with all its children. It ends as any other does.
+    ///
+    /// # Errors
+    /// There is no such exec.
+    fn cancel_exec(&mut self, key: ExecKey) -> io::Result<()>;
+    /// Sends a signal to an exec's process.
+    ///
+    /// # Errors
+    /// There is no such exec, or kill(2)'s.
+    fn signal_exec(&mut self, key: ExecKey, signal: i32) -> io::Result<()>;
+}
+
+/// The listening socket and its clients.
+#[derive(Debug)]
+pub struct Server {}
+
+impl Server {
+    /// Makes the socket at `path` (any length; a stale one is replaced), mode 0600, and watches it under
+    /// `Kind::ControlListener`.
+    ///
+    /// # Errors
+    /// The directory is not there or not writable, or descriptors are short.
+    pub fn bind(_path: &Path, _poll: &Poll) -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Accepts who is waiting, after checking who it is.
+    pub fn accept(&mut self, _poll: &Poll) {}
+
+    /// Serves client `index`, which is `ready`.
+    pub fn ready(&mut self, _index: u32, _ready: Ready, _host: &mut dyn Host, _poll: &Poll) {}
+
+    /// The exec's process runs. `terminal` is its master if it has one: it goes to the client.
+    pub fn exec_started(
+        &mut self,
+        _key: ExecKey,
+        _pid: i32,
+        _terminal: Option<BorrowedFd<'_>>,
+        _poll: &Poll,
+    ) {
+    }
+
+    /// The exec is over, or never began ([`Exit::StartError`]).
+    pub fn exec_ended(&mut self, _key: ExecKey, _result: &ExecResult, _poll: &Poll) {}
+
+    /// The container has ended and its record is durable: tell all who wait.
+    pub fn exited(&mut self, _record: &ExitRecord, _poll: &Poll) {}
+
+    /// Sends what can still be sent without blocking, closes all and removes the socket.
+    pub fn close(&mut self) {}
+}
