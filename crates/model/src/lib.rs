@@ -6,9 +6,15 @@
 pub mod capability;
 pub mod exit;
 pub mod id;
+pub mod log;
 pub mod oci;
+pub mod quantity;
+pub mod signal;
 pub mod state;
+pub mod trust;
 
 pub use exit::{Exit, ExitRecord, Oom, Reason, Usage};
 pub use id::{Id, IdError, Name};
+pub use signal::{Signal, SignalError};
 pub use state::{State, Transition};
+pub use trust::Trust;

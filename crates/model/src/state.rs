@@ -108,7 +108,6 @@ impl std::fmt::Display for State {
 mod tests {
     use super::State::{Created, Creating, Exited, Paused, Running, Stopping, Unknown};
     use super::Transition as T;
-    use super::*;
 
     #[test]
     fn every_pair_of_state_and_transition() {
