@@ -1,0 +1,38 @@
+//! Waiting for conditions, and names nobody else has.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before the test fails: far more than any sane machine needs.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Asks again and again until `probe` gives a value.
+///
+/// # Panics
+/// After [`DEADLINE`], with `what`.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(begin.elapsed() < DEADLINE, "waited {} s in vain for: {what}", DEADLINE.as_secs());
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks again and again until `probe` says yes.
+///
+/// # Panics
+/// After [`DEADLINE`], with `what`.
+pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
+    wait_for(what, || probe().then_some(()));
+}
+
+/// A container id that no other test has, with `what` for the reader and the process's [`mark`](crate::mark).
+pub fn unique_id(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", crate::mark(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
