@@ -4,6 +4,7 @@
 //! once into these types; inside, a value is valid by its type.
 
 pub mod capability;
+pub mod config;
 pub mod exit;
 pub mod id;
 pub mod log;
