@@ -1,1 +1,17 @@
 //! The one place for system calls: pidfds, cgroups, durable files, mounts, sockets, children.
+//!
+//! Everything here is synchronous and safe to call; `unsafe` stays inside. File descriptors are
+//! [`std::os::fd::OwnedFd`] and close-on-exec from birth. Process ids are plain `i32`, and a process that
+//! must be the same one later is held by a [`pidfd::PidFd`].
+
+pub mod durable;
+pub mod error;
+pub mod fail;
+pub mod lock;
+pub mod pidfd;
+pub mod poll;
+pub mod proc;
+pub mod process;
+pub mod socket;
+
+pub use error::{Ctx, Error, Result};
