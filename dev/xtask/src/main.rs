@@ -1,3 +1,101 @@
-//! Build, check and test tasks: cargo xtask.
+//! Build, check and test tasks: `cargo xtask TASK`. `make` and CI call nothing else.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that people read")]
 
-fn main() {}
+mod bench;
+mod command;
+mod dist;
+mod programs;
+mod source;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Build, check and test tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the static programs into target/static.
+    Build {
+        /// Build them with failpoints, into target/static-failpoints.
+        #[arg(long)]
+        failpoints: bool,
+    },
+    /// Check what no compiler does: dependencies, unsafe, file length, assertions, documents.
+    Tidy,
+    /// Run the checks and tests, all groups or one.
+    Test {
+        /// Only this group (see `--list`); may be given several times.
+        #[arg(long)]
+        group: Vec<String>,
+        /// Show the groups.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Formatting, clippy and tidy.
+    Lint,
+    /// Build the documentation of all crates; warnings are errors.
+    Doc,
+    /// Run the harnesses of all parsers of hostile input.
+    Fuzz {
+        /// Cases for each harness.
+        #[arg(long, default_value_t = 20_000)]
+        cases: u32,
+    },
+    /// Measure us beside the installed peers and write docs/benchmarks.
+    Bench {
+        /// Given to the bench program as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Churn containers for a time and watch memory and descriptors.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 5)]
+        minutes: u32,
+    },
+    /// Install programs, man pages and completions.
+    Install {
+        /// Where.
+        #[arg(long, default_value = "/usr/local")]
+        prefix: std::path::PathBuf,
+    },
+    /// Make target/dist with programs, man pages and completions.
+    Dist,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Build { failpoints } => programs::build(failpoints).map(|()| true),
+        Task::Tidy => tidy::run(),
+        Task::Test { list: true, .. } => {
+            test::list();
+            Ok(true)
+        }
+        Task::Test { group, .. } => test::run(&group),
+        Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()]),
+        Task::Doc => test::documentation(),
+        Task::Fuzz { cases } => test::fuzz(cases),
+        Task::Bench { arguments } => bench::run(&arguments),
+        Task::Soak { minutes } => {
+            bench::run(&["soak".to_owned(), "--minutes".to_owned(), minutes.to_string()])
+        }
+        Task::Install { prefix } => dist::install(&prefix).map(|()| true),
+        Task::Dist => dist::dist().map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,45 @@
+# Every target gets what it needs from apt first (only what is missing) and then calls cargo.
+# make run | test | test-vm | bench | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
+
+MINUTES ?= 5
+CASES ?= 20000
+PREFIX ?= /usr/local
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+run:
+	@dev/setup.sh run
+	@dev/demo.sh
+
+test:
+	@dev/setup.sh test
+	@cargo xtask test
+
+test-vm:
+	@dev/setup.sh vm
+	@dev/vm/test.sh
+
+bench:
+	@dev/setup.sh bench
+	@cargo xtask bench
+
+fuzz:
+	@dev/setup.sh test
+	@cargo xtask fuzz --cases $(CASES)
+
+soak:
+	@dev/setup.sh run
+	@cargo xtask soak --minutes $(MINUTES)
+
+lint:
+	@dev/setup.sh run
+	@cargo xtask lint
+
+doc:
+	@dev/setup.sh run
+	@cargo xtask doc
+
+install:
+	@dev/setup.sh run
+	@cargo xtask install --prefix $(PREFIX)
+
+.PHONY: run test test-vm bench fuzz soak lint doc install

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Gets what a group of tasks needs, and only what is missing.
+#
+# usage: dev/setup.sh run|test|bench|vm
+#
+#   run    to build and to run containers: C library and libseccomp to link, busybox for root file systems
+#   test   also the runtimes and monitors that the suite drives, and cargo-nextest
+#   bench  as test, and the peers that are measured
+#   vm     as test, and QEMU with the tools that make the guest's image
+#
+# Debian or a derivative, as root (or with sudo). A Rust toolchain must be there: https://rustup.rs
+set -euo pipefail
+
+group=${1:-run}
+log() { printf 'setup: %s\n' "$*" >&2; }
+die() { log "$*"; exit 1; }
+
+as_root=()
+[[ $EUID == 0 ]] || as_root=(sudo)
+
+# Each line: what shows that it is there (a program, or a file by its path), and the Debian package.
+run_needs() {
+    cat <<-'END'
+		cc gcc
+		/usr/lib/x86_64-linux-gnu/libc.a libc6-dev
+		/usr/lib/x86_64-linux-gnu/libseccomp.a libseccomp-dev
+		/bin/busybox busybox-static
+		setsid util-linux
+	END
+}
+
+test_needs() {
+    run_needs
+    cat <<-'END'
+		runc runc
+		crun crun
+		conmon conmon
+		ip iproute2
+		ps procps
+		strace strace
+	END
+}
+
+bench_needs() {
+    test_needs
+    echo podman podman
+}
+
+vm_needs() {
+    test_needs
+    cat <<-'END'
+		mmdebstrap mmdebstrap
+		mkfs.ext4 e2fsprogs
+		socat socat
+		cpio cpio
+		xz xz-utils
+		qemu-img qemu-utils
+		/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+	END
+}
+
+# What makes a test stronger but is not everywhere: no failure if apt lacks it.
+optional() {
+    [[ $group == run ]] || cat <<-'END'
+		criu criu
+	END
+}
+
+is_there() {
+    case $1 in
+        /*) [[ -e $1 ]] ;;
+        *) PATH=$PATH:/usr/sbin:/sbin type -P "$1" >/dev/null ;;
+    esac
+}
+
+missing() {
+    local sign package
+    while read -r sign package; do
+        is_there "$sign" || echo "$package"
+    done
+}
+
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null >&2
+}
+
+install_packages() {
+    local wanted=() extra=() package
+    mapfile -t wanted < <("${group}_needs" | missing)
+    mapfile -t extra < <(optional | missing)
+    ((${#wanted[@]} + ${#extra[@]} > 0)) || return 0
+    is_there apt-get || die "no apt-get here; install by hand: ${wanted[*]}"
+    log "installing ${wanted[*]} ${extra[*]}"
+    "${as_root[@]}" apt-get update -q >&2 || log "apt-get update failed; trying with the lists that are there"
+    ((${#wanted[@]} == 0)) || apt "${wanted[@]}"
+    for package in "${extra[@]}"; do
+        apt "$package" || log "NOT TESTED: what needs $package, which apt does not have"
+    done
+}
+
+# crun reads the hugetlb hierarchy of cgroup v1 wherever others of v1 are mounted; some hosts lack it.
+mount_hugetlb() {
+    local dir=/sys/fs/cgroup/hugetlb
+    [[ -d /sys/fs/cgroup/memory && ! -e $dir/cgroup.procs ]] || return 0
+    grep -q '^hugetlb[[:space:]]*0' /proc/cgroups || return 0
+    if "${as_root[@]}" mkdir -p "$dir" && "${as_root[@]}" mount -t cgroup -o hugetlb hugetlb "$dir"; then
+        log "mounted $dir"
+    else
+        log "could not mount $dir: crun may fail"
+    fi
+}
+
+install_nextest() {
+    PATH=$PATH:$HOME/.cargo/bin type -P cargo-nextest >/dev/null || {
+        log "installing cargo-nextest, which takes some minutes"
+        cargo install --locked --quiet cargo-nextest
+    }
+}
+
+case $group in
+    run | test | bench | vm) ;;
+    *) die "usage: dev/setup.sh run|test|bench|vm" ;;
+esac
+PATH=$PATH:$HOME/.cargo/bin type -P cargo >/dev/null || die "no cargo: install a Rust toolchain, see https://rustup.rs"
+install_packages
+[[ $group == run ]] || {
+    mount_hugetlb
+    install_nextest
+}

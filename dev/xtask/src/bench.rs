@@ -1,0 +1,15 @@
+//! Calls the bench program, built as it must be for numbers.
+
+use anyhow::Result;
+
+use crate::command;
+use crate::programs;
+
+/// Builds the static programs and the bench program in release, and runs it.
+pub(crate) fn run(arguments: &[String]) -> Result<bool> {
+    programs::build(false)?;
+    let mut bench = command::cargo();
+    bench.args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(arguments);
+    command::run(bench.env("WHARF_PROGRAMS", programs::directory(false)))?;
+    Ok(true)
+}

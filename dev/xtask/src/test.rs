@@ -1,0 +1,255 @@
+//! The test run: groups in order, all of them, and a table at the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::command::{cargo, root, run as run_command, tee};
+use crate::{programs, tidy};
+
+/// The suite of crate `runtime` runs once for each of these.
+const MATRIX: [(&str, &str); 5] = [
+    ("runc", "conmon"),
+    ("runc", "wharf-monitor"),
+    ("crun", "conmon"),
+    ("crun", "wharf-monitor"),
+    ("wharf-oci", "wharf-monitor"),
+];
+
+/// All of the workspace's tests but the suite that the matrix runs.
+const WORKSPACE: &str = "not (package(runtime) and binary(it))";
+const SUITE: &str = "package(runtime) and binary(it)";
+
+/// What came of a group.
+struct Outcome {
+    group: String,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    good: bool,
+    time: Duration,
+    notes: Vec<String>,
+}
+
+fn groups() -> Vec<String> {
+    let fixed = ["fmt", "clippy", "tidy", "build", "workspace", "doc"];
+    let matrix = MATRIX.iter().map(|(runtime, monitor)| format!("{runtime}+{monitor}"));
+    fixed.iter().map(|&name| name.to_owned()).chain(matrix).chain(["bench-smoke".to_owned()]).collect()
+}
+
+/// Prints the names of the groups.
+pub(crate) fn list() {
+    for group in groups() {
+        println!("{group}");
+    }
+}
+
+/// Runs the groups that are named, or all. A failed group does not keep the others from running.
+pub(crate) fn run(wanted: &[String]) -> Result<bool> {
+    let all = groups();
+    if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
+        bail!("no test group {unknown}: there are {}", all.join(", "));
+    }
+    let mut outcomes = Vec::new();
+    for group in all.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)) {
+        println!("\n== {group}");
+        let begin = Instant::now();
+        let mut outcome = group_outcome(&group).unwrap_or_else(|error| Outcome {
+            notes: vec![format!("{error:#}")],
+            ..Outcome::simple(&group, false)
+        });
+        outcome.time = begin.elapsed();
+        outcomes.push(outcome);
+    }
+    Ok(summary(&outcomes))
+}
+
+fn group_outcome(group: &str) -> Result<Outcome> {
+    let simple = |command: &mut Command| Ok(Outcome::simple(group, tee(command)?.0));
+    match group {
+        "fmt" => simple(cargo().args(["fmt", "--all", "--check"])),
+        "clippy" => {
+            let flags = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            simple(cargo().args(flags))
+        }
+        "tidy" => Ok(Outcome::simple(group, tidy::run()?)),
+        "build" => programs::build(false).map(|()| Outcome::simple(group, true)),
+        "workspace" => nextest(group, WORKSPACE, &[]),
+        "doc" => {
+            let (good, text) = tee(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
+            Ok(doc_tests(group, good, &text))
+        }
+        "bench-smoke" => {
+            let flags = ["run", "--quiet", "--package", "bench", "--", "--smoke"];
+            simple(cargo().args(flags).env("WHARF_PROGRAMS", programs::directory(false)))
+        }
+        pair => {
+            let (runtime, monitor) = pair.split_once('+').unwrap_or((pair, ""));
+            nextest(group, SUITE, &[("WHARF_TEST_RUNTIME", runtime), ("WHARF_TEST_MONITOR", monitor)])
+        }
+    }
+}
+
+fn nextest(group: &str, filter: &str, env: &[(&str, &str)]) -> Result<Outcome> {
+    let mut command = cargo();
+    command
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--profile",
+            "ci",
+            "--color",
+            "never",
+            "--no-tests",
+            "pass",
+            "-E",
+            filter,
+        ])
+        .env("WHARF_PROGRAMS", programs::directory(false))
+        .envs(env.iter().copied());
+    let (good, text) = tee(&command)?;
+    Ok(nextest_outcome(group, good, &text))
+}
+
+/// Reads nextest's closing lines: `Summary [ 0.1s] 9 tests run: 8 passed (1 flaky), 1 failed, 2 skipped`.
+fn nextest_outcome(group: &str, good: bool, text: &str) -> Outcome {
+    let mut outcome = Outcome::simple(group, good);
+    (outcome.passed, outcome.failed) = (0, 0);
+    let (head, tail) = text.rsplit_once("Summary [").unwrap_or((text, ""));
+    let line = tail.lines().next().unwrap_or("");
+    for part in line.split([':', ',', '(']) {
+        let mut words = part.split_whitespace();
+        let count = words.next().and_then(|word| word.parse::<usize>().ok());
+        let Some(count) = count else { continue };
+        match words.next() {
+            Some("passed") => outcome.passed = count,
+            Some("failed" | "timed" | "exec") => outcome.failed += count,
+            Some("skipped") => outcome.skipped = count,
+            _ => {}
+        }
+    }
+    if !good && outcome.failed == 0 {
+        outcome.failed = 1;
+        outcome.notes.push("did not come to an end: see above".to_owned());
+    }
+    for line in tail.lines().map(str::trim) {
+        if ["FAIL", "TIMEOUT", "FLAKY", "SIGABRT", "SIGSEGV", "SIGKILL", "LEAK-FAIL"]
+            .iter()
+            .any(|word| line.starts_with(word))
+        {
+            outcome.notes.push(line.to_owned());
+        }
+    }
+    let untested = head.lines().map(str::trim).filter(|line| line.contains("NOT TESTED:"));
+    outcome.notes.extend(untested.map(str::to_owned));
+    outcome.notes.sort();
+    outcome.notes.dedup();
+    outcome
+}
+
+/// Reads the standard harness's lines: `test result: ok. 3 passed; 0 failed; …`.
+fn doc_tests(group: &str, good: bool, text: &str) -> Outcome {
+    let mut outcome = Outcome::simple(group, good);
+    (outcome.passed, outcome.failed) = (0, usize::from(!good));
+    for line in text.lines().filter(|line| line.starts_with("test result:")) {
+        for part in line.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(count)), Some("passed")) = (words.next().map(str::parse::<usize>), words.next()) {
+                outcome.passed += count;
+            }
+        }
+    }
+    outcome
+}
+
+impl Outcome {
+    /// A group that is one check.
+    fn simple(group: &str, good: bool) -> Self {
+        Self {
+            group: group.to_owned(),
+            passed: usize::from(good),
+            failed: usize::from(!good),
+            skipped: 0,
+            good,
+            time: Duration::ZERO,
+            notes: Vec::new(),
+        }
+    }
+}
+
+fn summary(outcomes: &[Outcome]) -> bool {
+    println!("\n{:<26} {:>7} {:>7} {:>8}", "group", "passed", "failed", "seconds");
+    for outcome in outcomes {
+        let seconds = outcome.time.as_secs_f64();
+        println!("{:<26} {:>7} {:>7} {seconds:>8.1}", outcome.group, outcome.passed, outcome.failed);
+    }
+    for outcome in outcomes {
+        for note in &outcome.notes {
+            println!("{}: {note}", outcome.group);
+        }
+    }
+    let sum = |pick: fn(&Outcome) -> usize| -> usize { outcomes.iter().map(pick).sum() };
+    println!("{} passed, {} failed", sum(|outcome| outcome.passed), sum(|outcome| outcome.failed));
+    outcomes.iter().all(|outcome| outcome.good)
+}
+
+/// Builds the documentation; a warning is an error.
+pub(crate) fn documentation() -> Result<bool> {
+    run_command(
+        cargo()
+            .args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    println!("{}", root().join("target/doc").display());
+    Ok(true)
+}
+
+/// Runs every test with `fuzz` in its name with many cases.
+///
+/// cargo-fuzz needs a nightly toolchain with sanitizers; these are the same harnesses under proptest, which
+/// needs nothing.
+pub(crate) fn fuzz(cases: u32) -> Result<bool> {
+    println!("fuzzing by proptest, {cases} cases a harness (cargo-fuzz would need a nightly toolchain)");
+    let mut command = cargo();
+    command
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--cargo-profile",
+            "release",
+            "--profile",
+            "fuzz",
+            "--color",
+            "never",
+        ])
+        .args(["-E", "test(/fuzz/)"])
+        .env("PROPTEST_CASES", cases.to_string());
+    let (good, text) = tee(&command)?;
+    let outcome = nextest_outcome("fuzz", good, &text);
+    println!("{} passed, {} failed", outcome.passed, outcome.failed);
+    Ok(outcome.good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_nextest_is_counted() {
+        let text = "x\n     Summary [   0.132s] 9/10 tests run: 7 passed (1 flaky, 1 slow), 1 failed, 1 timed out, 4 skipped\n   FLAKY 2/3 [ 1s] a b\n        FAIL [ 1s] a c\n";
+        let outcome = nextest_outcome("g", false, text);
+        assert_eq!((outcome.passed, outcome.failed, outcome.skipped), (7, 2, 4));
+        assert_eq!(outcome.notes, ["FAIL [ 1s] a c", "FLAKY 2/3 [ 1s] a b"]);
+        assert_eq!(nextest_outcome("g", false, "error: could not compile").failed, 1);
+    }
+
+    #[test]
+    fn doc_tests_are_summed() {
+        let line =
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(doc_tests("doc", true, &format!("{line}\n{line}\n")).passed, 6);
+    }
+}

@@ -1,0 +1,92 @@
+//! Rules about source text: length, unsafe, tests that test.
+
+use std::collections::BTreeSet;
+
+use crate::source::{Source, Test};
+
+const MAX_LINES: usize = 500;
+
+/// Words of which a test's body must have one: each fails the test if something is not so.
+const ASSERTIONS: [&str; 12] = [
+    "assert",
+    "panic!",
+    "unreachable!",
+    "expect_err",
+    "unwrap_err",
+    "check",
+    "verify",
+    "wait_for",
+    "wait_until",
+    ".finish()",
+    "proptest!",
+    "expect_",
+];
+
+/// Applies every rule to every file.
+pub(crate) fn check(sources: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources {
+        let lines = source.text.lines().count();
+        if lines > MAX_LINES {
+            findings.push(format!("{}: {lines} lines, at most {MAX_LINES}", source.path));
+        }
+        for test in source.tests() {
+            findings.extend(test_findings(source, &test));
+        }
+        for word in ["todo!", "unimplemented!", "dbg!"] {
+            findings.extend(
+                source
+                    .code
+                    .match_indices(word)
+                    .map(|(at, _)| format!("{}:{}: {word}", source.path, source.line(at))),
+            );
+        }
+        if source.path.starts_with("crates/sys/") || source.path.starts_with("crates/ocirun/") {
+            continue;
+        }
+        findings.extend(
+            source
+                .words("unsafe")
+                .map(|at| format!("{}:{}: unsafe belongs into crates/sys", source.path, source.line(at))),
+        );
+    }
+    let modules = unsafe_modules(sources);
+    if modules.len() > 1 {
+        let list = modules.into_iter().collect::<Vec<_>>().join(", ");
+        findings.push(format!("crates/ocirun: unsafe in more than one module: {list}"));
+    }
+    findings
+}
+
+fn test_findings(source: &Source, test: &Test) -> Vec<String> {
+    let place = format!("{}:{}: test {}", source.path, test.line, test.name);
+    let mut findings = Vec::new();
+    // That hostile input makes nothing panic is a claim which needs no further word.
+    let silent = test.name.contains("panic") || test.name.contains("fuzz");
+    let asserts = silent || ASSERTIONS.iter().any(|word| test.body.contains(word));
+    if !asserts && !test.attributes.contains("should_panic") {
+        findings.push(format!("{place} asserts nothing"));
+    }
+    if test.attributes.contains("ignore") {
+        findings.push(format!("{place} is ignored"));
+    }
+    findings
+}
+
+/// The modules of `ocirun` that have unsafe code: the file's name, or its directory's under src.
+fn unsafe_modules(sources: &[Source]) -> BTreeSet<String> {
+    let with_unsafe = sources.iter().filter(|source| source.words("unsafe").next().is_some());
+    with_unsafe
+        .filter_map(|source| source.path.strip_prefix("crates/ocirun/src/"))
+        .map(|path| path.split('/').next().unwrap_or(path).trim_end_matches(".rs").to_owned())
+        .collect()
+}
+
+/// A line with the number of unsafe words in each crate that has any.
+pub(crate) fn unsafe_count(sources: &[Source]) -> String {
+    let count = |dir: &str| -> usize {
+        let files = sources.iter().filter(|source| source.path.starts_with(dir));
+        files.map(|source| source.words("unsafe").count()).sum()
+    };
+    format!("unsafe: {} in sys, {} in ocirun, 0 elsewhere", count("crates/sys/"), count("crates/ocirun/"))
+}
