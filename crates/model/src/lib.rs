@@ -11,6 +11,7 @@ pub mod log;
 pub mod oci;
 pub mod quantity;
 pub mod signal;
+pub mod spec;
 pub mod state;
 pub mod trust;
 
