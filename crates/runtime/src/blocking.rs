@@ -1,0 +1,43 @@
+//! The one door between async callers and blocking work.
+//!
+//! Two bounds: quick work (files of one container) and long work (programs that are waited for), so that
+//! hanging runtimes never keep a status or an exit waiting. Work that has begun goes to its end even if
+//! the caller is gone.
+
+use tokio::sync::Semaphore;
+
+use crate::{Error, Result};
+
+static QUICK: Semaphore = Semaphore::const_new(32);
+static LONG: Semaphore = Semaphore::const_new(128);
+
+/// Runs work that only touches files, on a thread that may block.
+///
+/// # Errors
+/// The work's own; [`Error::Cancelled`] when the process is ending or the work panicked.
+pub async fn quick<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    through(&QUICK, work).await
+}
+
+/// Runs work that may wait for a lock or a program, on a thread that may block.
+///
+/// # Errors
+/// As [`quick`].
+pub async fn long<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    through(&LONG, work).await
+}
+
+async fn through<T: Send + 'static>(
+    door: &'static Semaphore,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let cancelled = || Error::Cancelled { op: "run", object: "blocking work".to_owned() };
+    let permit = door.acquire().await.map_err(|_| cancelled())?;
+    tokio::task::spawn_blocking(move || {
+        let result = work();
+        drop(permit);
+        result
+    })
+    .await
+    .map_err(|_| cancelled())?
+}
