@@ -1,1 +1,3 @@
 //! The embedded OCI runtime wharf-oci, and execs as a library.
+
+pub mod seccomp;

@@ -12,6 +12,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod proc;
 pub mod process;
+pub mod seccomp;
 pub mod socket;
 
 pub use error::{Ctx, Error, Result};

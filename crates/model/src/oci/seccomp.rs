@@ -18,9 +18,9 @@ pub struct LinuxSeccomp {
     /// `SCMP_ARCH_…`, besides the machine's own.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`. Absent is not the same as empty: absent lets the runtime choose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// The unix socket that gets the notify descriptor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
