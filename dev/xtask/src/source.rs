@@ -145,10 +145,23 @@ impl Source {
     }
 
     fn test(&self, at: usize) -> Option<Test> {
+        let name_at = at + self.code[at..].find("fn ")?;
+        let (name, body) = self.function(name_at)?;
+        let attributes = self.code[at..name_at].to_owned();
+        Some(Test { name, line: self.line(at), body: body.to_owned(), attributes })
+    }
+
+    /// The name and body of every function that has a body.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = (String, &str)> {
+        self.words("fn").filter_map(|at| self.function(at))
+    }
+
+    /// The function whose `fn` stands at a byte.
+    fn function(&self, at: usize) -> Option<(String, &str)> {
         let tail = &self.code[at..];
-        let name_at = tail.find("fn ")? + 3;
-        let name: String = tail[name_at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        let open = name_at + tail[name_at..].find('{')?;
+        let name: String =
+            tail[2..].trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let open = tail.find(['{', ';']).filter(|&open| tail[open..].starts_with('{'))?;
         let mut depth = 0_usize;
         let close = tail[open..].char_indices().find_map(|(at, c)| {
             match c {
@@ -158,8 +171,7 @@ impl Source {
             }
             (depth == 0).then_some(open + at)
         })?;
-        let attributes = tail[..name_at].to_owned();
-        Some(Test { name, line: self.line(at), body: tail[open..close].to_owned(), attributes })
+        Some((name, &tail[open..close]))
     }
 }
 

@@ -70,6 +70,7 @@ fn removal_is_idempotent() {
     let path = dir.0.join("f");
     std::fs::write(&path, "").unwrap();
     remove(&path).unwrap();
+    assert!(!path.exists());
     remove(&path).unwrap();
     remove(dir.0.join("no/dir/f")).unwrap();
     remove_tree(dir.0.join("no/dir")).unwrap();

@@ -6,32 +6,36 @@ use crate::source::{Source, Test};
 
 const MAX_LINES: usize = 500;
 
-/// Words of which a test's body must have one: each fails the test if something is not so.
-const ASSERTIONS: [&str; 12] = [
+/// Words of which a test's body must have one, or a function that it calls by name: each fails the test if
+/// something is not so.
+const ASSERTIONS: [&str; 8] = [
     "assert",
     "panic!",
     "unreachable!",
-    "expect_err",
-    "unwrap_err",
-    "check",
-    "verify",
-    "wait_for",
-    "wait_until",
-    ".finish()",
+    "expect_err(",
+    "unwrap_err(",
     "proptest!",
-    "expect_",
+    // With a text that says what should be so.
+    ".expect(",
+    "wait_until(",
 ];
 
 /// Applies every rule to every file.
 pub(crate) fn check(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
+    let helpers: BTreeSet<String> = sources
+        .iter()
+        .flat_map(Source::functions)
+        .filter(|(_, body)| asserts(body))
+        .map(|(name, _)| name)
+        .collect();
     for source in sources {
         let lines = source.text.lines().count();
         if lines > MAX_LINES {
             findings.push(format!("{}: {lines} lines, at most {MAX_LINES}", source.path));
         }
         for test in source.tests() {
-            findings.extend(test_findings(source, &test));
+            findings.extend(test_findings(source, &test, &helpers));
         }
         for word in ["todo!", "unimplemented!", "dbg!"] {
             findings.extend(
@@ -58,13 +62,23 @@ pub(crate) fn check(sources: &[Source]) -> Vec<String> {
     findings
 }
 
-fn test_findings(source: &Source, test: &Test) -> Vec<String> {
+fn asserts(body: &str) -> bool {
+    ASSERTIONS.iter().any(|word| body.contains(word))
+}
+
+fn calls(body: &str, helpers: &BTreeSet<String>) -> bool {
+    let words = body.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.into_iter().any(|word| helpers.contains(word))
+}
+
+fn test_findings(source: &Source, test: &Test, helpers: &BTreeSet<String>) -> Vec<String> {
     let place = format!("{}:{}: test {}", source.path, test.line, test.name);
     let mut findings = Vec::new();
     // That hostile input makes nothing panic is a claim which needs no further word.
     let silent = test.name.contains("panic") || test.name.contains("fuzz");
-    let asserts = silent || ASSERTIONS.iter().any(|word| test.body.contains(word));
-    if !asserts && !test.attributes.contains("should_panic") {
+    if !(silent || asserts(&test.body) || calls(&test.body, helpers))
+        && !test.attributes.contains("should_panic")
+    {
         findings.push(format!("{place} asserts nothing"));
     }
     if test.attributes.contains("ignore") {
