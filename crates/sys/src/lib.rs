@@ -8,11 +8,14 @@ pub mod durable;
 pub mod error;
 pub mod fail;
 pub mod lock;
+pub mod pages;
 pub mod pidfd;
 pub mod poll;
 pub mod proc;
 pub mod process;
+pub mod scan;
 pub mod seccomp;
 pub mod socket;
+pub mod zone;
 
 pub use error::{Ctx, Error, Result};

@@ -1,0 +1,6 @@
+//! Black-box tests of the monitor's library and program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not go on fails")]
+
+mod logs;
+mod scratch;
