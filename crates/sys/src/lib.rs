@@ -7,7 +7,10 @@
 pub mod durable;
 pub mod error;
 pub mod fail;
+pub mod fifo;
+pub mod inotify;
 pub mod lock;
+pub mod memfd;
 pub mod pages;
 pub mod pidfd;
 pub mod poll;
@@ -16,6 +19,7 @@ pub mod process;
 pub mod scan;
 pub mod seccomp;
 pub mod socket;
+pub mod tty;
 pub mod zone;
 
 pub use error::{Ctx, Error, Result};
