@@ -1,18 +1,24 @@
 //! The control protocol: what our own daemon asks of a monitor beside conmon's contract.
 //!
-//! SOCK_SEQPACKET, JSON messages with a version, descriptors by SCM_RIGHTS, the peer's uid checked.
+//! docs/monitor-protocol.md is its text. SOCK_SEQPACKET, JSON messages with a version, descriptors by SCM_RIGHTS, the peer's uid checked.
 //! [`Server`] keeps the clients and their state; what is asked is done by a [`Host`], the process, which later
 //! tells the server of what came of it.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use model::{Exit, ExitRecord, Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::poll::{Poll, Ready};
+pub mod client;
+mod client_state;
+pub mod protocol;
+mod request;
+mod server;
+
+pub use client::Client;
+pub use server::Server;
 
 /// One exec among those a monitor serves, named by the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,44 +100,4 @@ pub trait Host {
     /// # Errors
     /// There is no such exec, or kill(2)'s.
     fn signal_exec(&mut self, key: ExecKey, signal: i32) -> io::Result<()>;
-}
-
-/// The listening socket and its clients.
-#[derive(Debug)]
-pub struct Server {}
-
-impl Server {
-    /// Makes the socket at `path` (any length; a stale one is replaced), mode 0600, and watches it under
-    /// `Kind::ControlListener`.
-    ///
-    /// # Errors
-    /// The directory is not there or not writable, or descriptors are short.
-    pub fn bind(_path: &Path, _poll: &Poll) -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// Accepts who is waiting, after checking who it is.
-    pub fn accept(&mut self, _poll: &Poll) {}
-
-    /// Serves client `index`, which is `ready`.
-    pub fn ready(&mut self, _index: u32, _ready: Ready, _host: &mut dyn Host, _poll: &Poll) {}
-
-    /// The exec's process runs. `terminal` is its master if it has one: it goes to the client.
-    pub fn exec_started(
-        &mut self,
-        _key: ExecKey,
-        _pid: i32,
-        _terminal: Option<BorrowedFd<'_>>,
-        _poll: &Poll,
-    ) {
-    }
-
-    /// The exec is over, or never began ([`Exit::StartError`]).
-    pub fn exec_ended(&mut self, _key: ExecKey, _result: &ExecResult, _poll: &Poll) {}
-
-    /// The container has ended and its record is durable: tell all who wait.
-    pub fn exited(&mut self, _record: &ExitRecord, _poll: &Poll) {}
-
-    /// Sends what can still be sent without blocking, closes all and removes the socket.
-    pub fn close(&mut self) {}
 }
