@@ -84,8 +84,14 @@ async fn look(runtimes: &Runtimes, count: usize) -> Result<Vec<Row>> {
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     let forks = forks as f64;
     Ok(vec![
-        Row { name: "ours: list and status of each".into(), values: vec![quantile(&times, 0.5), quantile(&times, 0.99), forks] },
-        Row { name: "ours: status of each".into(), values: vec![quantile(&known, 0.5), quantile(&known, 0.99), forks] },
+        Row {
+            name: "ours: list and status of each".into(),
+            values: vec![quantile(&times, 0.5), quantile(&times, 0.99), forks],
+        },
+        Row {
+            name: "ours: status of each".into(),
+            values: vec![quantile(&known, 0.5), quantile(&known, 0.99), forks],
+        },
     ])
 }
 

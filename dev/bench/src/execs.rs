@@ -20,19 +20,20 @@ const TEXT: &str = "A static no-op in a running container of the same kind, to i
                     the library's `exec_sync` with output captured.";
 
 pub(crate) fn measure(scale: Scale) -> Result<Vec<Table>> {
+    let podman = Podman::new("runc");
+    let started = podman.start();
     let mut contestants = vec![Contestant::of("floor", floor())];
     for runtime in ["runc", "crun", "wharf-oci"] {
         contestants.push(Contestant::of(&format!("{runtime} exec"), bare(runtime)));
     }
     for (monitor, runtime) in [("conmon", "runc"), ("conmon", "crun"), ("wharf-monitor", "runc")] {
         let whose = if monitor == "conmon" { "" } else { "ours: " };
-        contestants.push(Contestant::of(&format!("{whose}{monitor} -e + {runtime}"), contract(monitor, runtime)));
+        contestants
+            .push(Contestant::of(&format!("{whose}{monitor} -e + {runtime}"), contract(monitor, runtime)));
     }
     for (monitor, runtime) in PAIRS {
         contestants.push(Contestant::of(&format!("ours: {monitor} + {runtime}"), ours(monitor, runtime)));
     }
-    let podman = Podman::new("runc");
-    let started = podman.start();
     let exec = started.map(|()| || podman.exec());
     contestants.push(Contestant::of("podman exec: conmon + runc", exec));
     let series = in_turn(scale.rounds, contestants);

@@ -16,7 +16,8 @@ use crate::report::{Row, Table};
 const TEXT: &str = "Each monitor over a sleeping container made by runc. Private dirty and PSS in KiB, of one alone and of one among many \
                     (which share their pages); wake-ups are voluntary context switches in the time stated.";
 
-pub(crate) const MONITORS: [(&str, &str); 2] = [("conmon", "conmon"), ("ours: wharf-monitor", "wharf-monitor")];
+pub(crate) const MONITORS: [(&str, &str); 2] =
+    [("conmon", "conmon"), ("ours: wharf-monitor", "wharf-monitor")];
 
 pub(crate) fn measure(scale: Scale) -> Result<Vec<Table>> {
     let mut table = Table {
@@ -82,7 +83,8 @@ pub(crate) fn memory(pid: i32) -> Result<(f64, f64)> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let field = |name: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("find {name}"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("find {name}"))?;
         line.trim().trim_end_matches(" kB").parse().with_context(|| format!("parse {name}"))
     };
     Ok((field("Private_Dirty:")?, field("Pss:")?))

@@ -14,8 +14,12 @@ use crate::ours::Ours;
 use crate::report::Table;
 
 /// Monitor and runtime, as they are measured together.
-pub(crate) const PAIRS: [(&str, &str); 4] =
-    [("conmon", "runc"), ("wharf-monitor", "runc"), ("wharf-monitor", "crun"), ("wharf-monitor", "wharf-oci")];
+pub(crate) const PAIRS: [(&str, &str); 4] = [
+    ("conmon", "runc"),
+    ("wharf-monitor", "runc"),
+    ("wharf-monitor", "crun"),
+    ("wharf-monitor", "wharf-oci"),
+];
 
 const TEXT: &str = "A static no-op (busybox `true`) in a container as a CRI engine configures it: namespaces, ten mounts, masked \
                     paths, cgroup limits, capabilities, a seccomp profile of the usual size. `floor` does what the kernel must do for that \
@@ -26,7 +30,8 @@ pub(crate) fn measure(scale: Scale) -> Result<Vec<Table>> {
     let mut contestants = vec![Contestant::of("floor", floor(bundle("floor")))];
     for runtime in ["runc", "crun", "wharf-oci"] {
         let (bare, bundle) = (Bare::new(runtime), bundle(runtime));
-        contestants.push(Contestant::of(&format!("{runtime} alone"), bare.map(|bare| move || bare.life(&bundle))));
+        contestants
+            .push(Contestant::of(&format!("{runtime} alone"), bare.map(|bare| move || bare.life(&bundle))));
     }
     for (monitor, runtime) in PAIRS {
         let (ours, bundle) = (Ours::new(monitor, runtime), bundle("ours"));
@@ -82,7 +87,17 @@ impl Podman {
 
     fn life(&self) -> Result<Phases> {
         let begin = Instant::now();
-        let mut command = self.command(&["run", "--rm", "--network", "none", "--log-driver", "k8s-file", "--rootfs"]);
+        let mut command = self.command(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--ulimit",
+            "host",
+            "--log-driver",
+            "k8s-file",
+            "--rootfs",
+        ]);
         command.arg(self.root.join("rootfs")).arg("true");
         quiet(command)?;
         Ok(vec![("life", since(begin))])
@@ -90,8 +105,17 @@ impl Podman {
 
     /// Starts a container that runs on, called `b`.
     pub(crate) fn start(&self) -> Result<()> {
-        let mut command =
-            self.command(&["run", "-d", "--name", "b", "--network", "none", "--log-driver", "k8s-file", "--rootfs"]);
+        let mut command = self.command(&[
+            "run",
+            "-d",
+            "--name",
+            "b",
+            "--network",
+            "none",
+            "--log-driver",
+            "k8s-file",
+            "--rootfs",
+        ]);
         command.arg(self.root.join("rootfs")).args(["sleep", "100000"]);
         quiet(command)
     }

@@ -14,7 +14,8 @@ pub(crate) fn describe() -> Vec<String> {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok())
         .unwrap_or(0);
-    let cgroups = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
+    let cgroups =
+        if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "v2" } else { "v1" };
     vec![
         format!("processor: {cores} × {model}"),
         format!("memory: {} MiB", kib / 1024),
@@ -26,7 +27,8 @@ pub(crate) fn describe() -> Vec<String> {
 /// Name and version of everything that is measured.
 pub(crate) fn versions() -> Vec<String> {
     let ask = |program: &str| format!("{program}: {}", first_line(program, &["--version"]));
-    let own = first_line("git", &["-C", &testkit::workspace().to_string_lossy(), "rev-parse", "--short", "HEAD"]);
+    let own =
+        first_line("git", &["-C", &testkit::workspace().to_string_lossy(), "rev-parse", "--short", "HEAD"]);
     let mut lines = vec![format!("wharfinger: {} ({own})", env!("CARGO_PKG_VERSION"))];
     lines.extend(["runc", "crun", "conmon", "podman"].iter().map(|program| ask(program)));
     lines

@@ -67,7 +67,11 @@ impl Series {
     /// The sorted times of one phase, or of all together.
     fn sorted(&self, phase: Option<&str>) -> Vec<f64> {
         let pick = |phases: &Phases| -> f64 {
-            phases.iter().filter(|(name, _)| phase.is_none_or(|wanted| wanted == *name)).map(|(_, ms)| ms).sum()
+            phases
+                .iter()
+                .filter(|(name, _)| phase.is_none_or(|wanted| wanted == *name))
+                .map(|(_, ms)| ms)
+                .sum()
         };
         let mut times: Vec<f64> = self.rounds.iter().map(pick).collect();
         times.sort_by(f64::total_cmp);
@@ -126,7 +130,9 @@ mod tests {
             ],
         );
         assert_eq!((series[0].rounds.len(), series[1].rounds.len()), (3, 0));
-        assert!((series[0].median(None) - 3.0).abs() < 1e-9 && (series[0].median(Some("y")) - 2.0).abs() < 1e-9);
+        assert!(
+            (series[0].median(None) - 3.0).abs() < 1e-9 && (series[0].median(Some("y")) - 2.0).abs() < 1e-9
+        );
         assert_eq!((series[1].failure.as_deref(), calls), (Some("no"), 1));
     }
 }

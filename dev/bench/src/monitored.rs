@@ -65,7 +65,13 @@ impl Monitored {
         let log = home.join("log");
         let (reader, writer) = sys::socket::pair(sys::socket::Kind::Stream, sys::socket::Blocking::Yes)?;
         let mut command = self.common(&id, &log);
-        command.arg("-b").arg(bundle.path()).arg("-p").arg(home.join("pid")).arg("-P").arg(home.join("monitor"));
+        command
+            .arg("-b")
+            .arg(bundle.path())
+            .arg("-p")
+            .arg(home.join("pid"))
+            .arg("-P")
+            .arg(home.join("monitor"));
         command.env("_OCI_SYNCPIPE", "3").fd(writer.as_fd(), 3);
         let child = command.spawn()?;
         drop(command);
@@ -97,7 +103,11 @@ impl Monitored {
     pub(crate) fn exec(&self, made: &Made, spec: &std::path::Path) -> Result<Phases> {
         let begin = Instant::now();
         let mut command = self.common(&made.id, &self.dir.join("exec.log"));
-        command.args(["--sync", "-e", "--exec-process-spec"]).arg(spec).arg("-p").arg(self.dir.join("exec.pid"));
+        command
+            .args(["--sync", "-e", "--exec-process-spec"])
+            .arg(spec)
+            .arg("-p")
+            .arg(self.dir.join("exec.pid"));
         let ended = command.spawn()?.wait()?;
         let time = since(begin);
         if ended.status.exit() != model::Exit::Code(0) {

@@ -1,10 +1,11 @@
 //! The lifecycle layer, through one monitor and one runtime.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use runtime::{CgroupManager, Container, CreateRequest, HandlerConfig, MonitorConfig, RuntimeConfig, Runtimes};
+use runtime::{
+    CgroupManager, Container, CreateRequest, HandlerConfig, MonitorConfig, RuntimeConfig, Runtimes,
+};
 use testkit::{Bundle, Scratch, unique_id};
 
 use crate::measure::{Phases, since};
@@ -14,7 +15,8 @@ pub(crate) struct Ours {
     // Dropped before the root is unmounted.
     runtimes: Runtimes,
     tokio: tokio::runtime::Runtime,
-    root: Scratch,
+    /// Unmounted and removed last.
+    _root: Scratch,
 }
 
 impl Ours {
@@ -34,12 +36,7 @@ impl Ours {
             let _guard = tokio.enter();
             Runtimes::from_config(&config)?
         };
-        Ok(Self { runtimes, tokio, root })
-    }
-
-    /// A path in the state root's file system.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+        Ok(Self { runtimes, tokio, _root: root })
     }
 
     /// Runs something of the library to its end.

@@ -55,7 +55,13 @@ pub(crate) fn lines(title: &str, series: &[(&str, Vec<(f64, f64)>)]) -> String {
         let most = points.iter().map(|(_, y)| *y).fold(f64::MIN_POSITIVE, f64::max);
         let path: Vec<String> = points
             .iter()
-            .map(|(x, y)| format!("{:.1},{:.1}", (x / end).mul_add(WIDTH - 20.0, 10.0), (y / most).mul_add(-200.0, 310.0)))
+            .map(|(x, y)| {
+                format!(
+                    "{:.1},{:.1}",
+                    (x / end).mul_add(WIDTH - 20.0, 10.0),
+                    (y / most).mul_add(-200.0, 310.0)
+                )
+            })
             .collect();
         let _ = writeln!(
             svg,

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::machine;
 use crate::measure::Series;
 use crate::plot::{bars, number};
-use crate::machine;
 
 /// A row: a name and a number for each column.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ impl Table {
     /// the first contestant.
     pub(crate) fn of_times(key: &'static str, title: &str, text: &str, series: &[Series]) -> Self {
         let good: Vec<&Series> = series.iter().filter(|series| series.failure.is_none()).collect();
-        let longest = good.iter().filter_map(|series| series.rounds.first()).max_by_key(|phases| phases.len());
+        let longest =
+            good.iter().filter_map(|series| series.rounds.first()).max_by_key(|phases| phases.len());
         let phases: Vec<&'static str> = longest.into_iter().flatten().map(|(name, _)| *name).collect();
         let mut columns = vec!["median ms".to_owned(), "p90 ms".to_owned()];
         if phases.len() > 1 {
@@ -53,8 +54,12 @@ impl Table {
         let row = |series: &&Series| {
             let mut values = vec![series.median(None), series.p90()];
             if phases.len() > 1 {
-                let has = |phase: &str| series.rounds.first().is_some_and(|one| one.iter().any(|(name, _)| *name == phase));
-                values.extend(phases.iter().map(|phase| if has(phase) { series.median(Some(phase)) } else { f64::NAN }));
+                let has = |phase: &str| {
+                    series.rounds.first().is_some_and(|one| one.iter().any(|(name, _)| *name == phase))
+                };
+                values.extend(
+                    phases.iter().map(|phase| if has(phase) { series.median(Some(phase)) } else { f64::NAN }),
+                );
             }
             values.push(series.median(None) / base);
             Row { name: series.name.clone(), values }
@@ -74,7 +79,8 @@ impl Table {
 
     /// The table alone.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("## {}\n\n{}\n\n| | {} |\n|---|", self.title, self.text, self.columns.join(" | "));
+        let mut text =
+            format!("## {}\n\n{}\n\n| | {} |\n|---|", self.title, self.text, self.columns.join(" | "));
         text.push_str(&"---:|".repeat(self.columns.len()));
         text.push('\n');
         for row in &self.rows {
@@ -92,7 +98,10 @@ impl Table {
 impl Report {
     /// Everything that could not be measured.
     pub(crate) fn missing(&self) -> Vec<String> {
-        self.tables.iter().flat_map(|table| table.missing.iter().map(|what| format!("{}: {what}", table.key))).collect()
+        self.tables
+            .iter()
+            .flat_map(|table| table.missing.iter().map(|what| format!("{}: {what}", table.key)))
+            .collect()
     }
 
     /// Writes `README.md` and a plot for each table.

@@ -33,7 +33,12 @@ pub(crate) fn run(minutes: u32) -> Result<bool> {
     report(&samples)
 }
 
-fn churn_for(ours: &Ours, fixed: &runtime::Container, bundle: &Bundle, time: Duration) -> Result<Vec<Sample>> {
+fn churn_for(
+    ours: &Ours,
+    fixed: &runtime::Container,
+    bundle: &Bundle,
+    time: Duration,
+) -> Result<Vec<Sample>> {
     let begin = Instant::now();
     let (mut samples, mut containers, mut last) = (Vec::new(), 0_u32, Duration::ZERO);
     let monitor = monitor_of(ours, fixed);
@@ -91,7 +96,8 @@ fn report(samples: &[Sample]) -> Result<bool> {
     );
     let path = testkit::workspace().join("target/soak.svg");
     fs::write(&path, svg).with_context(|| format!("write {}", path.display()))?;
-    let flat = [("memory", &memory, FLAT_KIB), ("descriptors", &descriptors, 1.0), ("monitor", &monitor, 64.0)];
+    let flat =
+        [("memory", &memory, FLAT_KIB), ("descriptors", &descriptors, 1.0), ("monitor", &monitor, 64.0)];
     let mut failed = 0;
     for (name, points, limit) in flat {
         let slope = slope(&points[points.len() / 3..]) * 60.0;

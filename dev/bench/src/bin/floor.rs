@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 use sys::process::{Fork, exit_now, fork};
 
@@ -21,7 +23,9 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["life", root, cgroup, command @ ..] => life(Path::new(root), cgroup, command),
         ["exec", pid, cgroup, command @ ..] => exec(pid, cgroup, command),
-        _ => Err(anyhow::anyhow!("usage: floor life ROOTFS CGROUP PROGRAM… | floor exec PID CGROUP PROGRAM…")),
+        _ => {
+            Err(anyhow::anyhow!("usage: floor life ROOTFS CGROUP PROGRAM… | floor exec PID CGROUP PROGRAM…"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,7 +44,13 @@ fn life(root: &Path, cgroup: &str, command: &[&str]) -> Result<()> {
     }
     let done = in_child(|| {
         join(&cgroups)?;
-        unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC | UnshareFlags::NEWNET | UnshareFlags::NEWPID)?;
+        unshare(
+            UnshareFlags::NEWNS
+                | UnshareFlags::NEWUTS
+                | UnshareFlags::NEWIPC
+                | UnshareFlags::NEWNET
+                | UnshareFlags::NEWPID,
+        )?;
         in_child(|| {
             mounts(root)?;
             rustix::system::sethostname(b"floor").context("set the host name")?;
@@ -56,13 +66,20 @@ fn life(root: &Path, cgroup: &str, command: &[&str]) -> Result<()> {
 fn exec(pid: &str, cgroup: &str, command: &[&str]) -> Result<()> {
     let pidfd = sys::pidfd::PidFd::open(pid.parse().context("parse the pid")?)?;
     join(&cgroups(cgroup))?;
-    let all = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::PROCESS_ID;
-    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), all).context("enter the namespaces")?;
-    in_child(|| run(command))
+    let enter = |spaces| {
+        rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), spaces).context("enter the namespaces")
+    };
+    // A pid namespace is for children; the others come after the fork, which looks into /proc.
+    enter(ThreadNameSpaceType::PROCESS_ID)?;
+    in_child(|| {
+        enter(
+            ThreadNameSpaceType::MOUNT
+                | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+                | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+                | ThreadNameSpaceType::NETWORK,
+        )?;
+        run(command)
+    })
 }
 
 /// The directory of a cgroup in every hierarchy that is mounted.
@@ -71,7 +88,8 @@ fn cgroups(path: &str) -> Vec<PathBuf> {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         return vec![Path::new("/sys/fs/cgroup").join(path)];
     }
-    let names = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "hugetlb"];
+    let names =
+        ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "hugetlb"];
     let dirs = names.iter().map(|name| Path::new("/sys/fs/cgroup").join(name));
     dirs.filter(|dir| dir.join("cgroup.procs").exists()).map(|dir| dir.join(path)).collect()
 }
@@ -89,12 +107,15 @@ fn limit(dir: &Path) -> Result<()> {
     }
     // A cpuset is empty until it is told.
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let parent = dir.ancestors().find_map(|up| {
-            fs::read_to_string(up.join(file)).ok().filter(|text| !text.trim().is_empty())
-        });
-        if let (true, Some(text)) = (dir.join("cpuset.mems").exists() && dir.starts_with("/sys/fs/cgroup/cpuset"), parent) {
+        let parent = dir
+            .ancestors()
+            .find_map(|up| fs::read_to_string(up.join(file)).ok().filter(|text| !text.trim().is_empty()));
+        if let (true, Some(text)) =
+            (dir.join("cpuset.mems").exists() && dir.starts_with("/sys/fs/cgroup/cpuset"), parent)
+        {
             for up in [dir.parent().unwrap_or(dir), dir] {
-                fs::write(up.join(file), text.trim()).with_context(|| format!("write {}/{file}", up.display()))?;
+                fs::write(up.join(file), text.trim())
+                    .with_context(|| format!("write {}/{file}", up.display()))?;
             }
         }
     }
@@ -124,7 +145,7 @@ fn in_child(work: impl FnOnce() -> Result<()>) -> Result<()> {
             exit_now(i32::from(done.is_err()))
         }
         Fork::Parent(child) => {
-            let ended = sys::process::wait_pid_blocking(child)?;
+            let ended = sys::process::wait::wait_pid_blocking(child.pid())?;
             match ended {
                 sys::process::Reap::Ended(reaped) if reaped.status.success() => Ok(()),
                 other => bail!("the child: {other:?}"),
@@ -140,18 +161,25 @@ fn run(command: &[&str]) -> Result<()> {
 
 /// The mounts of a container as `testkit::default_spec` has them.
 fn mounts(root: &Path) -> Result<()> {
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).context("make / a slave")?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context("make / a slave")?;
     mount_bind(root, root).context("bind the root")?;
     let safe = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     let put = |kind: &str, place: &str, flags: MountFlags, data: &str| -> Result<()> {
         let target = root.join(place);
         fs::create_dir_all(&target).with_context(|| format!("mkdir {place}"))?;
         let data = std::ffi::CString::new(data).context("mount data")?;
-        mount(kind, &target, kind, flags, Some(data.as_c_str())).with_context(|| format!("mount {kind} on {place}"))
+        mount(kind, &target, kind, flags, Some(data.as_c_str()))
+            .with_context(|| format!("mount {kind} on {place}"))
     };
     put("proc", "proc", safe, "")?;
     put("tmpfs", "dev", MountFlags::NOSUID, "mode=755,size=65536k")?;
-    put("devpts", "dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    put(
+        "devpts",
+        "dev/pts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    )?;
     put("tmpfs", "dev/shm", safe, "mode=1777,size=65536k")?;
     put("mqueue", "dev/mqueue", safe, "")?;
     put("sysfs", "sys", safe | MountFlags::RDONLY, "")?;
@@ -163,8 +191,12 @@ fn mounts(root: &Path) -> Result<()> {
     }
     for path in ["bus", "fs", "irq", "sys", "sysrq-trigger"] {
         let target = root.join("proc").join(path);
+        if !target.exists() {
+            continue;
+        }
         mount_bind(&target, &target).with_context(|| format!("bind {path}"))?;
-        mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY | safe, "").with_context(|| format!("remount {path}"))?;
+        mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY | safe, "")
+            .with_context(|| format!("remount {path}"))?;
     }
     for path in ["proc/kcore", "proc/keys", "proc/timer_list"] {
         let target = root.join(path);
