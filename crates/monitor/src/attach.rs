@@ -77,21 +77,21 @@ impl Clients {
     }
 
     /// Whether reading the container's output should wait until a merely slow client has caught up. While it is
-    /// true, [`Clients::check_in`] says when [`Clients::check`] must be called.
+    /// true, [`Clients::wake_in`] says when [`Clients::tick`] must be called.
     #[must_use]
     pub fn congested(&self) -> bool {
         self.clients.iter().flatten().any(Client::congested)
     }
 
-    /// How long from now until [`Clients::check`] wants to be called; `None`: nobody is far behind.
+    /// How long from now until [`Clients::tick`] wants to be called; `None`: nobody is far behind.
     #[must_use]
-    pub fn check_in(&self) -> Option<Duration> {
+    pub fn wake_in(&self) -> Option<Duration> {
         let next = self.clients.iter().flatten().filter_map(Client::judged_at).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Drops clients that are far behind and do not read.
-    pub fn check(&mut self, poll: &Poll) {
+    pub fn tick(&mut self, poll: &Poll) {
         let now = Instant::now();
         self.each(|client| client.judge(now, poll));
     }

@@ -160,7 +160,7 @@ fn a_slow_client_loses_nothing() {
         sent.extend(chunk);
     }
     assert!(sent.len() >= 1 << 20);
-    assert!(server.clients.check_in().is_some());
+    assert!(server.clients.wake_in().is_some());
     let mut slowly = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(30);
     while slowly.iter().map(|packet: &Vec<u8>| packet.len() - 1).sum::<usize>() < sent.len() {
@@ -170,7 +170,7 @@ fn a_slow_client_loses_nothing() {
         server.turn();
     }
     assert!(!server.clients.congested());
-    assert_eq!(server.clients.check_in(), None);
+    assert_eq!(server.clients.wake_in(), None);
     for packets in [slowly, quickly] {
         assert!(packets.iter().all(|packet| packet.len() <= 8193));
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| &packet[1..]).copied().collect();
@@ -188,15 +188,15 @@ fn a_client_that_never_reads_is_dropped_alone() {
         server.clients.output(Stdout, &chunk, &server.poll);
         count += received(&alive).iter().map(|packet| packet.len() - 1).sum::<usize>();
     }
-    let wait = server.clients.check_in().unwrap();
+    let wait = server.clients.wake_in().unwrap();
     assert!(wait <= PATIENCE);
     let begun = Instant::now();
-    server.clients.check(&server.poll);
+    server.clients.tick(&server.poll);
     assert!(server.clients.congested(), "not before its time");
-    while let Some(wait) = server.clients.check_in() {
+    while let Some(wait) = server.clients.wake_in() {
         assert!(begun.elapsed() < Duration::from_secs(30));
         std::thread::sleep(wait);
-        server.clients.check(&server.poll);
+        server.clients.tick(&server.poll);
     }
     server.settle();
     assert_eq!(server.ends, 1);
