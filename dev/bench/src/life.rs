@@ -85,38 +85,27 @@ impl Podman {
         command
     }
 
+    /// `podman run` with what goes between it and the program.
+    fn run(&self, how: &[&str]) -> Command {
+        let mut command = self.command(&["run", "--network", "none", "--log-driver", "k8s-file"]);
+        // podman's own choice is above what a machine without CAP_SYS_RESOURCE allows.
+        command.args(["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=1000:1000"]).args(how);
+        command.arg("--rootfs").arg(self.root.join("rootfs"));
+        command
+    }
+
     fn life(&self) -> Result<Phases> {
         let begin = Instant::now();
-        let mut command = self.command(&[
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--ulimit",
-            "host",
-            "--log-driver",
-            "k8s-file",
-            "--rootfs",
-        ]);
-        command.arg(self.root.join("rootfs")).arg("true");
+        let mut command = self.run(&["--rm"]);
+        command.arg("true");
         quiet(command)?;
         Ok(vec![("life", since(begin))])
     }
 
     /// Starts a container that runs on, called `b`.
     pub(crate) fn start(&self) -> Result<()> {
-        let mut command = self.command(&[
-            "run",
-            "-d",
-            "--name",
-            "b",
-            "--network",
-            "none",
-            "--log-driver",
-            "k8s-file",
-            "--rootfs",
-        ]);
-        command.arg(self.root.join("rootfs")).args(["sleep", "100000"]);
+        let mut command = self.run(&["-d", "--name", "b"]);
+        command.args(["sleep", "100000"]);
         quiet(command)
     }
 
