@@ -15,6 +15,7 @@ pub mod error;
 pub mod logs;
 pub mod message;
 pub mod poll;
+pub mod process;
 
 pub use error::Error;
 

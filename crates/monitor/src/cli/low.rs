@@ -196,7 +196,17 @@ mod tests {
 
     #[test]
     fn glib_rules() {
-        let low = parse(&["--api-version", "1", "-ti", "--cid=c1", "-b", "-odd", "stray", "--exit-command-arg", ""]);
+        let low = parse(&[
+            "--api-version",
+            "1",
+            "-ti",
+            "--cid=c1",
+            "-b",
+            "-odd",
+            "stray",
+            "--exit-command-arg",
+            "",
+        ]);
         let low = low.unwrap();
         assert!(low.api_version && low.terminal && low.stdin);
         assert_eq!((low.cid, low.bundle), (Some("c1".into()), Some("-odd".into())));

@@ -56,8 +56,12 @@ pub(super) static OPTIONS: &[Opt] = &[
     text("bundle", |l, v| l.bundle = Some(v), "The OCI bundle").short('b'),
     text("cid", |l, v| l.cid = Some(v), "The container's id").short('c'),
     text("conmon-pidfile", |l, v| l.conmon_pidfile = Some(v), "Where to write the monitor's pid").short('P'),
-    text("container-pidfile", |l, v| l.container_pidfile = Some(v), "Where the runtime writes the process's pid")
-        .short('p'),
+    text(
+        "container-pidfile",
+        |l, v| l.container_pidfile = Some(v),
+        "Where the runtime writes the process's pid",
+    )
+    .short('p'),
     text("pidfile", |l, v| l.container_pidfile = Some(v), ""),
     text("control-socket", |l, v| l.control_socket = Some(v), "Open wharf-monitor's own control socket"),
     text("cuuid", |l, v| l.cuuid = Some(v), "The container's name in the socket directory").short('u'),
@@ -70,18 +74,34 @@ pub(super) static OPTIONS: &[Opt] = &[
     text("exit-dir", |l, v| l.exit_dir = Some(v), "Where to write exit files"),
     flag("full-attach", |l| l.full_attach = true, "Make the attach socket in the bundle"),
     flag("leave-stdin-open", |l| l.leave_stdin_open = true, "Keep stdin open when an attach client ends"),
-    text("log-allowlist-dir", |l, v| l.log_allowlist_dirs.push(v), "Directories in which logs may be rotated"),
+    text(
+        "log-allowlist-dir",
+        |l, v| l.log_allowlist_dirs.push(v),
+        "Directories in which logs may be rotated",
+    ),
     int("log-global-size-max", Kind::Int64, |l, v| l.log_global_size_max = v, "Bytes of all logs, ever"),
     text("log-label", |l, v| l.log_labels.push(v), "KEY=VALUE for journald logs; may be repeated"),
-    text("log-level", |l, v| l.log_level = Some(v), "How much the monitor says: error, warning, info, debug, trace"),
+    text(
+        "log-level",
+        |l, v| l.log_level = Some(v),
+        "How much the monitor says: error, warning, info, debug, trace",
+    ),
     int("log-max-files", Kind::Int32, |l, v| l.log_max_files = i32_of(v), "Rotated logs to keep"),
-    text("log-path", |l, v| l.log_paths.push(v), "DRIVER:PATH; k8s-file, journald, none, passthrough; may be repeated")
-        .short('l'),
+    text(
+        "log-path",
+        |l, v| l.log_paths.push(v),
+        "DRIVER:PATH; k8s-file, journald, none, passthrough; may be repeated",
+    )
+    .short('l'),
     flag("log-rotate", |l| l.log_rotate = true, "Rotate full logs instead of beginning anew"),
     int("log-size-max", Kind::Int64, |l, v| l.log_size_max = v, "Bytes of one log"),
     text("log-tag", |l, v| l.log_tag = Some(v), "CONTAINER_TAG of journald logs"),
     text("name", |l, v| l.name = Some(v), "The container's name, for journald").short('n'),
-    flag("no-container-partial-message", |l| l.no_partial_message = true, "Leave that field out of journald logs"),
+    flag(
+        "no-container-partial-message",
+        |l| l.no_partial_message = true,
+        "Leave that field out of journald logs",
+    ),
     flag("no-new-keyring", |l| l.no_new_keyring = true, "Passed to the runtime"),
     flag("no-pivot", |l| l.no_pivot = true, "Passed to the runtime"),
     flag("no-sync-log", |l| l.no_sync_log = true, "Do not bring logs to disk at the end"),
@@ -90,8 +110,16 @@ pub(super) static OPTIONS: &[Opt] = &[
     text("restore", |l, v| l.restore = Some(v), "Restore from this checkpoint"),
     text("restore-arg", |l, v| l.runtime_opts.push(v), ""),
     text("runtime", |l, v| l.runtime = Some(v), "The OCI runtime").short('r'),
-    text("runtime-arg", |l, v| l.runtime_args.push(v), "An argument before the runtime's subcommand; may be repeated"),
-    text("runtime-opt", |l, v| l.runtime_opts.push(v), "An argument after the runtime's subcommand; may be repeated"),
+    text(
+        "runtime-arg",
+        |l, v| l.runtime_args.push(v),
+        "An argument before the runtime's subcommand; may be repeated",
+    ),
+    text(
+        "runtime-opt",
+        |l, v| l.runtime_opts.push(v),
+        "An argument after the runtime's subcommand; may be repeated",
+    ),
     text("sdnotify-socket", |l, v| l.sdnotify_socket = Some(v), "The host's sd_notify socket"),
     text("seccomp-notify-plugins", |_, _| (), ""),
     text("seccomp-notify-socket", |_, _| (), ""),
@@ -101,7 +129,8 @@ pub(super) static OPTIONS: &[Opt] = &[
     flag("syslog", |l| l.syslog = true, "Talk to syslog as well"),
     flag("systemd-cgroup", |l| l.systemd_cgroup = true, "Passed to the runtime").short('s'),
     flag("terminal", |l| l.terminal = true, "Give the container a terminal").short('t'),
-    int("timeout", Kind::Int32, |l, v| l.timeout = i32_of(v), "Seconds after which the container is killed").short('T'),
+    int("timeout", Kind::Int32, |l, v| l.timeout = i32_of(v), "Seconds after which the container is killed")
+        .short('T'),
     flag("version", |l| l.version = true, "Say which version this is"),
     flag("help", |l| l.help = true, "").short('h'),
 ];
