@@ -42,7 +42,7 @@ pub struct Command<'a> {
     session: Session,
     death_signal: Option<i32>,
     umask: Option<u32>,
-    cgroup: Option<BorrowedFd<'a>>,
+    cgroups: Vec<BorrowedFd<'a>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl<'a> Command<'a> {
             session: Session::Inherit,
             death_signal: None,
             umask: None,
-            cgroup: None,
+            cgroups: Vec::new(),
         }
     }
 
@@ -150,9 +150,10 @@ impl<'a> Command<'a> {
         self
     }
 
-    /// Joins a cgroup before it runs: `procs` is open for writing on the cgroup's `cgroup.procs`.
+    /// Joins a cgroup before it runs: `procs` is open for writing on the cgroup's `cgroup.procs`. Once for
+    /// each hierarchy.
     pub fn cgroup_procs(&mut self, procs: BorrowedFd<'a>) -> &mut Self {
-        self.cgroup = Some(procs);
+        self.cgroups.push(procs);
         self
     }
 
@@ -197,7 +198,7 @@ impl<'a> Command<'a> {
             session: self.session,
             death_signal: self.death_signal,
             umask: self.umask,
-            cgroup: self.cgroup,
+            cgroups: self.cgroups.clone(),
             hold,
         };
         let name = self.args[0].to_string_lossy().into_owned();

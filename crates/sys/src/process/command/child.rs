@@ -38,7 +38,7 @@ pub(super) struct Plan<'a> {
     pub(super) session: Session,
     pub(super) death_signal: Option<i32>,
     pub(super) umask: Option<u32>,
-    pub(super) cgroup: Option<BorrowedFd<'a>>,
+    pub(super) cgroups: Vec<BorrowedFd<'a>>,
     pub(super) hold: Hold,
 }
 
@@ -200,13 +200,12 @@ fn prepare(
         Target::Path(_) => -1,
         Target::Fd(fd) => move_up(fd.as_raw_fd())?,
     };
-    let cgroup = plan.cgroup.map(|fd| move_up(fd.as_raw_fd())).transpose()?;
     for (moved, (fd, _)) in memory.moved.iter_mut().zip(&plan.fds) {
         *moved = move_up(fd.as_raw_fd())?;
     }
-    if let Some(cgroup) = cgroup {
+    for cgroup in &plan.cgroups {
         // SAFETY: one byte of static memory. 0 stands for the writer.
-        let written = unsafe { libc::write(cgroup, c"0".as_ptr().cast(), 1) };
+        let written = unsafe { libc::write(cgroup.as_raw_fd(), c"0".as_ptr().cast(), 1) };
         check(Step::Cgroup, i32::try_from(written).unwrap_or(-1))?;
     }
     if plan.hold == Hold::Yes {
