@@ -1,5 +1,6 @@
 //! A container: a handle that is cheap to clone, and the one way to change what is known of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{Id, Name, State, Transition};
@@ -30,6 +31,18 @@ pub(crate) struct Shared {
     changed: watch::Sender<bool>,
     /// Operations of this process on this container, one at a time: only one waits for the file lock.
     turn: Arc<tokio::sync::Mutex<()>>,
+    watched: AtomicBool,
+}
+
+impl Shared {
+    /// True for the one who shall watch.
+    pub(crate) fn begin_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn end_watch(&self) {
+        self.watched.store(false, Ordering::Release);
+    }
 }
 
 #[derive(Clone)]
@@ -72,8 +85,13 @@ impl Container {
             seen: Mutex::new(seen),
             changed: watch::Sender::new(false),
             turn: Arc::default(),
+            watched: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// Its id.

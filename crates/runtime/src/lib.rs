@@ -21,7 +21,11 @@
 //! ```
 #![allow(dead_code, reason = "the skeleton: taken out when all is written")]
 
+mod attach;
 pub mod blocking;
+mod bundle;
+mod cgroups;
+mod cleanup;
 mod clock;
 pub mod config;
 mod container;
@@ -34,7 +38,9 @@ mod event;
 pub mod exec;
 mod handler;
 pub mod logs;
+mod monitor;
 mod process;
+mod ready;
 mod record;
 mod recover;
 mod request;
@@ -42,6 +48,8 @@ mod runtimes;
 mod start;
 mod status;
 mod stream;
+mod systemd;
+mod watch;
 
 pub use config::{CgroupManager, HandlerConfig, HandlerKind, MonitorConfig, RuntimeConfig, TrustConfig};
 pub use container::Container;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use model::{Id, Name, State};
 use serde::{Deserialize, Serialize};
+use sys::pidfd::PidFd;
 
+use crate::Result;
+use crate::cgroups::Group;
 use crate::config::Labels;
 use crate::event::Event;
 use crate::request::Io;
@@ -83,6 +86,17 @@ pub(crate) struct Record {
     pub(crate) io: Io,
     /// linux.cgroupsPath of the container's config.json.
     pub(crate) cgroup: String,
+    /// The cgroup's path below the hierarchies' mount points.
+    pub(crate) group: String,
+    /// The cgroup was there before the container: nothing is killed in it or removed but by the runtime.
+    #[serde(default)]
+    pub(crate) shared_group: bool,
+    /// The log was not there before the create: an undone create removes it.
+    #[serde(default)]
+    pub(crate) log_made: bool,
+    /// A start was begun then: if nobody says how it went, the runtime is asked.
+    #[serde(default)]
+    pub(crate) starting_ns: Option<u64>,
     #[serde(default)]
     pub(crate) labels: Labels,
     #[serde(default)]
@@ -105,6 +119,21 @@ impl Record {
     /// The version written and read.
     pub(crate) const VERSION: u32 = 1;
 
+    /// The container's cgroup, if it is its alone.
+    pub(crate) fn own_group(&self) -> Option<Group> {
+        if self.shared_group { None } else { Group::at(&self.group) }
+    }
+
+    /// Its init, held, while it is there. None when it has ended and was reaped.
+    pub(crate) fn hold_init(&self) -> Result<Option<PidFd>> {
+        hold(self.init, &self.boot_id)
+    }
+
+    /// Its monitor, held, while it is there.
+    pub(crate) fn hold_monitor(&self) -> Result<Option<PidFd>> {
+        hold(self.monitor.process, &self.boot_id)
+    }
+
     /// The status that it stands for.
     pub(crate) fn status(&self) -> Status {
         Status {
@@ -123,5 +152,15 @@ impl Record {
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
         }
+    }
+}
+
+/// A process of this boot, held by a pidfd, if it is still the one that was seen.
+pub(crate) fn hold(process: Option<Process>, boot_id: &str) -> Result<Option<PidFd>> {
+    match process {
+        Some(process) if boot_id == crate::clock::boot_id()? => {
+            Ok(PidFd::open_verified(process.pid, process.start)?)
+        }
+        _ => Ok(None),
     }
 }

@@ -1,0 +1,8 @@
+//! The lifecycle layer against real runtimes and monitors: `WHARF_TEST_RUNTIME` (runc, crun, wharf-oci) and
+//! `WHARF_TEST_MONITOR` (conmon, wharf-monitor).
+#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+#![allow(unreachable_pub, reason = "one binary")]
+
+mod kit;
+mod life;
