@@ -5,6 +5,7 @@
 //! must be the same one later is held by a [`pidfd::PidFd`].
 
 pub mod cgroup;
+pub mod bpf;
 pub mod durable;
 pub mod error;
 pub mod fail;

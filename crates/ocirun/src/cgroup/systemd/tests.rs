@@ -1,0 +1,237 @@
+//! Against a bus of our own making, which speaks the wire format from the other side.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use super::wire::{Decoder, Encoder};
+use super::*;
+
+struct Socket(PathBuf);
+
+impl Socket {
+    fn new(what: &str) -> (Self, UnixListener) {
+        let path = PathBuf::from(format!("/tmp/wh-bus-{what}-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        (Self(path), listener)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Answers the sign-in, then every call as `answer` says: its body or an error's name, and signals to send first.
+fn serve(
+    mut stream: UnixStream,
+    mut answer: impl FnMut(&str, &[Value]) -> (Vec<Vec<Value>>, Result<Vec<Value>, String>),
+) -> Vec<String> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    assert!(line.starts_with(b"\0AUTH EXTERNAL 3"), "{line:?}");
+    stream.write_all(b"OK 0123\r\n").unwrap();
+    let mut begin = [0; 7];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"BEGIN\r\n");
+    let mut calls = Vec::new();
+    loop {
+        let mut bytes = vec![0; 16];
+        if stream.read_exact(&mut bytes).is_err() {
+            return calls;
+        }
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (body, serial, fields) = (word(4) as usize, word(8), word(12) as usize);
+        let start = (16 + fields).next_multiple_of(8);
+        bytes.resize(start + body, 0);
+        stream.read_exact(&mut bytes[16..]).unwrap();
+        let header = Decoder::new(&bytes, 12).values("a(yv)").unwrap();
+        let Value::List(header) = &header[0] else { panic!("{header:?}") };
+        let field = |wanted: u8| {
+            header.iter().find_map(|field| match field {
+                Value::Struct(pair) if pair[0] == Value::Byte(wanted) => match &pair[1] {
+                    Value::Variant(value) => match value.as_ref() {
+                        Value::Str(text) | Value::Signature(text) => Some(text.clone()),
+                        _ => None,
+                    },
+                    _ => None,
+                },
+                _ => None,
+            })
+        };
+        let method = field(3).unwrap();
+        let arguments = Decoder::new(&bytes[start..], 0).values(&field(8).unwrap_or_default()).unwrap();
+        let (signals, result) = answer(&method, &arguments);
+        calls.push(method);
+        for signal in signals {
+            stream.write_all(&message(4, 0, &[(3, Value::Str("JobRemoved".into()))], &signal)).unwrap();
+        }
+        let reply = match result {
+            Ok(values) => message(2, serial, &[], &values),
+            Err(name) => message(3, serial, &[(4, Value::Str(name))], &[Value::Str("as it is".into())]),
+        };
+        stream.write_all(&reply).unwrap();
+    }
+}
+
+fn message(kind: u8, reply_to: u32, more: &[(u8, Value)], values: &[Value]) -> Vec<u8> {
+    let mut body = Encoder::default();
+    values.iter().for_each(|value| body.value(value));
+    let mut fields = more.to_vec();
+    fields.push((5, Value::U32(reply_to)));
+    fields.push((8, Value::Signature(values.iter().map(Value::signature).collect())));
+    let fields = fields
+        .into_iter()
+        .map(|(number, value)| Value::Struct(vec![Value::Byte(number), Value::Variant(Box::new(value))]));
+    let mut out = Encoder { bytes: vec![b'l', kind, 0, 1] };
+    out.value(&Value::U32(u32::try_from(body.bytes.len()).unwrap()));
+    out.value(&Value::U32(9));
+    out.value(&Value::Array("(yv)", fields.collect()));
+    out.align(8);
+    out.bytes.extend(body.bytes);
+    out.bytes
+}
+
+fn unit() -> Unit {
+    Unit { name: "p-n.scope".into(), slice: "system.slice".into(), user: false }
+}
+
+fn job(path: &str, result: &str) -> Vec<Value> {
+    vec![Value::U32(1), Value::Path(path.into()), Value::Str("p-n.scope".into()), Value::Str(result.into())]
+}
+
+#[test]
+fn a_job_is_waited_for() {
+    for (broker, result) in [(false, "done"), (true, "failed")] {
+        let (socket, listener) = Socket::new(result);
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            serve(stream, |method, arguments| match method {
+                "StartTransientUnit" => {
+                    assert_eq!(arguments[0], Value::Str("p-n.scope".into()));
+                    // The signal of this job may come before the answer, and those of others at any time.
+                    (
+                        vec![job("/job/1", "failed"), job("/job/7", result)],
+                        Ok(vec![Value::Path("/job/7".into())]),
+                    )
+                }
+                _ => (vec![], Ok(vec![])),
+            })
+        });
+        let mut bus = Bus::open(socket.0.to_str().unwrap(), broker).unwrap();
+        bus.subscribe().unwrap();
+        let arguments = [Value::Str("p-n.scope".into())];
+        let outcome = run(&mut bus, "StartTransientUnit", &unit(), &arguments);
+        drop(bus);
+        let calls = server.join().unwrap();
+        if broker {
+            assert_eq!(calls, ["Hello", "AddMatch", "Subscribe", "StartTransientUnit"]);
+            let error = outcome.unwrap_err().to_string();
+            assert_eq!(error, "StartTransientUnit p-n.scope: the job ended as failed");
+        } else {
+            assert_eq!(calls, ["Subscribe", "StartTransientUnit"]);
+            outcome.unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_error_is_told() {
+    let (socket, listener) = Socket::new("error");
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        serve(stream, |_, _| (vec![], Err(NO_SUCH_UNIT.to_owned())))
+    });
+    let mut bus = Bus::open(socket.0.to_str().unwrap(), false).unwrap();
+    let error = call(&mut bus, "StopUnit", &unit(), &[]).unwrap_err();
+    assert_eq!(error.to_string(), format!("StopUnit p-n.scope: {NO_SUCH_UNIT}: as it is"));
+    drop(bus);
+    server.join().unwrap();
+    assert!(
+        Bus::open("/nowhere/bus", false)
+            .unwrap_err()
+            .to_string()
+            .starts_with("connect to systemd at /nowhere/bus: ")
+    );
+}
+
+#[test]
+fn values_survive_the_wire() {
+    let values = [
+        Value::Byte(7),
+        Value::Bool(true),
+        Value::I64(-3),
+        Value::Str("ü".into()),
+        Value::U64(u64::MAX),
+        Value::Struct(vec![Value::Byte(1), Value::U32(2), Value::Path("/a".into())]),
+        Value::Variant(Box::new(Value::Str("in".into()))),
+        Value::I32(-1),
+    ];
+    let mut encoder = Encoder::default();
+    values.iter().for_each(|value| encoder.value(value));
+    let signature: String = values.iter().map(Value::signature).collect();
+    assert_eq!(signature, "ybxst(yuo)vi");
+    assert_eq!(Decoder::new(&encoder.bytes, 0).values(&signature).unwrap(), values);
+    for cut in 0..encoder.bytes.len() {
+        assert_eq!(Decoder::new(&encoder.bytes[..cut], 0).values(&signature), None, "{cut}");
+    }
+    let nested = Value::Array("(sv)", vec![]);
+    let mut encoder = Encoder::default();
+    encoder.value(&nested);
+    assert_eq!(encoder.bytes.len(), 8);
+    // What never ends, or is too deep, is refused.
+    for bad in ["a", "(", "(s", "a()", "z", &"a".repeat(40)] {
+        assert_eq!(Decoder::new(&[1; 64], 0).values(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_scope_has_its_limits() {
+    let resources: LinuxResources = serde_json::from_value(serde_json::json!({
+        "memory": {"limit": 1000, "swap": 1500, "reservation": 500},
+        "cpu": {"shares": 1024, "quota": 50000, "period": 100000, "cpus": "0-1"},
+        "pids": {"limit": -1}
+    }))
+    .unwrap();
+    let annotations = BTreeMap::from([("org.systemd.property.TimeoutStopSec".to_owned(), "2".to_owned())]);
+    let request = Request {
+        id: "c1",
+        cgroups_path: None,
+        resources: &resources,
+        annotations: &annotations,
+        driver: crate::cgroup::Driver::Systemd,
+        rights: crate::cgroup::Rights::Root,
+        owner: None,
+    };
+    let properties = properties::start(&unit(), &request, 42, true).unwrap();
+    let get = |name: &str| properties.iter().find(|p| p.0 == name).map(|p| p.1.clone());
+    let expected = [
+        ("Slice", Value::Str("system.slice".into())),
+        ("Delegate", Value::Bool(true)),
+        ("PIDs", Value::Array("u", vec![Value::U32(42)])),
+        ("MemoryMax", Value::U64(1000)),
+        ("MemorySwapMax", Value::U64(500)),
+        ("MemoryLow", Value::U64(500)),
+        ("CPUWeight", Value::U64(100)),
+        ("CPUQuotaPerSecUSec", Value::U64(500_000)),
+        ("CPUQuotaPeriodUSec", Value::U64(100_000)),
+        ("AllowedCPUs", Value::Array("y", vec![Value::Byte(3)])),
+        ("TasksMax", Value::U64(u64::MAX)),
+        ("TimeoutStopUSec", Value::U64(2_000_000)),
+    ];
+    for (name, value) in expected {
+        assert_eq!(get(name), Some(value), "{name}");
+    }
+    let v1 = properties::limits(&resources, false);
+    let names: Vec<_> = v1.iter().map(|p| p.0.as_str()).collect();
+    assert_eq!(names, ["MemoryLimit", "CPUShares", "CPUQuotaPeriodUSec", "CPUQuotaPerSecUSec", "TasksMax"]);
+    let wrong = BTreeMap::from([("org.systemd.property.X".to_owned(), "2".to_owned())]);
+    let request = Request { annotations: &wrong, ..request };
+    assert!(matches!(properties::start(&unit(), &request, 42, true), Err(Error::Annotation(_))));
+}
