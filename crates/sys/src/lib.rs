@@ -4,8 +4,8 @@
 //! [`std::os::fd::OwnedFd`] and close-on-exec from birth. Process ids are plain `i32`, and a process that
 //! must be the same one later is held by a [`pidfd::PidFd`].
 
-pub mod cgroup;
 pub mod bpf;
+pub mod cgroup;
 pub mod durable;
 pub mod error;
 pub mod fail;
