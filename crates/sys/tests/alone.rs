@@ -2,7 +2,7 @@
 //!
 //! It speaks as much of libtest's command line as cargo and nextest use.
 
-#![expect(clippy::exit, clippy::print_stdout, reason = "a test program")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
