@@ -261,6 +261,9 @@ fn want_of_memory_is_told() {
     };
     group.write("memory", file, "16777216").unwrap();
     assert_eq!(group.stats().unwrap().memory.unwrap().limit, Some(16_777_216));
+    if group.read("memory", "memory.swap.max").is_ok() {
+        group.write("memory", "memory.swap.max", "0").unwrap();
+    }
     let watch = OomWatch::new(group).unwrap().unwrap();
     assert!(!watch.take().unwrap());
     assert_eq!((watch.kills().unwrap(), group.oom_kills().unwrap()), (Some(0), Some(0)));
