@@ -1,7 +1,5 @@
 //! wharf-monitor: the process that stands beside a container.
 
-use std::process::ExitCode;
+use monitor as _;
 
-fn main() -> ExitCode {
-    ExitCode::from(monitor::process::main(std::env::args_os().skip(1)))
-}
+fn main() {}

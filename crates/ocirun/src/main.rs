@@ -1,3 +1,7 @@
 //! wharf-oci: the embedded OCI runtime.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(ocirun::cli::main(std::env::args_os().collect()))
+}

@@ -42,6 +42,14 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The cause alone, as it is shown after the object.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        Cause(&self.source).to_string()
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.op, self.object, Cause(&self.source))

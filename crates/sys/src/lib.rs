@@ -14,6 +14,7 @@ pub mod inotify;
 pub mod lock;
 pub mod memfd;
 pub mod mount;
+pub mod mount_attr;
 pub mod ns;
 pub mod open;
 pub mod pages;
@@ -24,7 +25,7 @@ pub mod process;
 pub mod scan;
 pub mod seccomp;
 pub mod socket;
-pub mod solo;
+pub mod spawn;
 pub mod tty;
 pub mod zone;
 

@@ -6,25 +6,19 @@ use std::time::{Duration, Instant};
 /// How long a condition may take before the test fails: far more than any sane machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// [`DEADLINE`] times `WHARF_TEST_SLOW`, a whole number, for machines that are emulated.
-pub fn deadline() -> Duration {
-    let factor = std::env::var("WHARF_TEST_SLOW").ok().and_then(|text| text.parse::<u32>().ok());
-    DEADLINE * factor.unwrap_or(1).max(1)
-}
-
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks again and again until `probe` gives a value.
 ///
 /// # Panics
-/// After [`deadline`], with `what`.
+/// After [`DEADLINE`], with `what`.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let (begin, limit) = (Instant::now(), deadline());
+    let begin = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(begin.elapsed() < limit, "waited {} s in vain for: {what}", limit.as_secs());
+        assert!(begin.elapsed() < DEADLINE, "waited {} s in vain for: {what}", DEADLINE.as_secs());
         std::thread::sleep(PAUSE);
     }
 }
@@ -32,7 +26,7 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 /// Asks again and again until `probe` says yes.
 ///
 /// # Panics
-/// After [`deadline`], with `what`.
+/// After [`DEADLINE`], with `what`.
 pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
     wait_for(what, || probe().then_some(()));
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not go on fails")]
 
-mod attach;
 mod control;
 mod logs;
 mod scratch;

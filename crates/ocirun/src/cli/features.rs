@@ -1,0 +1,58 @@
+//! `features`: what this runtime and this kernel can do (features.md of the runtime specification).
+
+use lexopt::prelude::*;
+use serde_json::json;
+use sys::Ctx as _;
+
+use super::{report, usage};
+use crate::error::Result;
+use crate::mounts::options;
+use crate::namespaces::Kind;
+use crate::seccomp;
+
+/// Prints the document.
+pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
+    if let Some(arg) = parser.next().map_err(usage)? {
+        return Err(match arg {
+            Value(value) => usage(lexopt::Error::UnexpectedArgument(value)),
+            other => usage(other.unexpected()),
+        });
+    }
+    let kernel_has = |kind: &Kind| std::path::Path::new("/proc/self/ns").join(kind.file()).exists();
+    let mut namespaces: Vec<&str> =
+        Kind::ALL.iter().filter(|kind| kernel_has(kind)).map(|kind| kind.name()).collect();
+    namespaces.sort_unstable();
+    let capabilities: Vec<&str> = model::capability::CapabilitySet(u64::MAX).names().collect();
+    let (actions, operators, archs) = seccomp::known();
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|on| on.starts_with('Y'));
+    let document = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": crate::plan::OCI_VERSION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": options::known(),
+        "linux": {
+            "namespaces": namespaces,
+            "capabilities": capabilities,
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
+            "seccomp": {
+                "enabled": true,
+                "actions": actions,
+                "operators": operators,
+                "archs": archs,
+                "knownFlags": seccomp::FLAGS,
+                "supportedFlags": seccomp::FLAGS,
+            },
+            "apparmor": {"enabled": apparmor},
+            "selinux": {"enabled": std::path::Path::new("/sys/fs/selinux/enforce").exists()},
+            "intelRdt": {"enabled": false},
+            "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": false},
+        },
+        "annotations": {"org.wharfinger.wharf-oci.version": env!("CARGO_PKG_VERSION")},
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
+    });
+    let text =
+        serde_json::to_string_pretty(&document).map_err(std::io::Error::from).ctx("write", "features")?;
+    report::print(&format!("{text}\n"))
+}

@@ -1,0 +1,106 @@
+//! The options before the command.
+
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+use super::{switch, text, text_of, usage};
+use crate::error::{Error, Result};
+
+/// Where state is kept if nobody says otherwise.
+const DEFAULT_ROOT: &str = "/run/wharf-oci";
+
+const HELP: &str = "\
+wharf-oci: an OCI runtime
+
+usage: wharf-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
+
+commands: create start run exec state kill delete list ps pause resume update events spec features
+
+global options:
+  --root DIR            where state is kept (default /run/wharf-oci)
+  --log FILE            write errors to FILE too
+  --log-format FORMAT   text or json
+  --systemd-cgroup      let systemd make the cgroups
+  --debug               tell more
+  --rootless VALUE      true, false or auto: taken and found out
+  --criu PATH           taken and not used
+  --version, --help
+";
+
+/// The options before the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Globals {
+    /// Where the containers' directories are.
+    pub root: PathBuf,
+    /// Where errors are written too.
+    pub log: Option<PathBuf>,
+    /// Whether they are written as JSON.
+    pub json: bool,
+    /// Who makes cgroups.
+    pub systemd_cgroup: bool,
+    /// Whether to tell more.
+    pub debug: bool,
+}
+
+/// Reads them, and the command; none where only something was to be shown.
+pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<String>)> {
+    let mut globals =
+        Globals { root: default_root(), log: None, json: false, systemd_cgroup: false, debug: false };
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Long("root") => globals.root = parser.value().map_err(usage)?.into(),
+            Long("log") => {
+                let path: PathBuf = parser.value().map_err(usage)?.into();
+                globals.log = Some(path).filter(|path| !path.as_os_str().is_empty());
+            }
+            Long("log-format") => {
+                globals.json = match text_of(parser)?.as_str() {
+                    "json" => true,
+                    "text" => false,
+                    other => {
+                        return Err(Error::Usage(format!(
+                            "parse command line: unknown log format {other:?}"
+                        )));
+                    }
+                };
+            }
+            Long("systemd-cgroup") => globals.systemd_cgroup = switch(parser)?,
+            Long("debug") => globals.debug = switch(parser)?,
+            Long("rootless" | "criu") => drop(text_of(parser)?),
+            Short('v') | Long("version") => {
+                super::report::print(&format!(
+                    "wharf-oci version {}\nspec: {}\n",
+                    env!("CARGO_PKG_VERSION"),
+                    crate::plan::OCI_VERSION
+                ))?;
+                return Ok((globals, None));
+            }
+            Short('h') | Long("help") => {
+                super::report::print(HELP)?;
+                return Ok((globals, None));
+            }
+            Value(command) => {
+                let command = text(command)?;
+                if command == "help" {
+                    super::report::print(HELP)?;
+                    return Ok((globals, None));
+                }
+                if globals.root.is_relative() {
+                    let here = std::env::current_dir().map_err(|e| sys::Error::new("open", ".", e))?;
+                    globals.root = here.join(&globals.root);
+                }
+                return Ok((globals, Some(command)));
+            }
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    super::report::print(HELP)?;
+    Ok((globals, None))
+}
+
+/// /run/wharf-oci, or below the user's own directory for who is not root.
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
+    own.map_or_else(|| PathBuf::from(DEFAULT_ROOT), |dir| PathBuf::from(dir).join("wharf-oci"))
+}

@@ -1,0 +1,377 @@
+//! `create`: from a bundle to an init that waits for its start. Whatever fails, everything made is unmade.
+//!
+//! ```text
+//! runtime                                      init
+//! check, mkdir, open mounts, clone ──────────► waits
+//! id maps, cgroup, oom_score_adj ───g PID────► namespaces, root filesystem
+//! prestart, createRuntime hooks ◄───h──────── mounts are there
+//!                               ────h────────► createContainer hooks, pivot_root, identity, limits
+//! state.json, pid file          ◄───c──────── waits on start.sock
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use model::oci::{LinuxResources, Spec};
+use sys::pidfd::PidFd;
+use sys::socket::{Blocking, Kind as SocketKind};
+use sys::spawn::SingleThread;
+use sys::{Ctx as _, durable};
+
+use crate::cgroup::{self, Cgroup, Driver, Layout, Request, Rights};
+use crate::clone;
+use crate::error::{Error, Result};
+use crate::exec::CgroupFiles;
+use crate::hooks;
+use crate::init::{self, CgroupView, Given, MAX_MESSAGE};
+use crate::mounts::prepare;
+use crate::namespaces::Kind;
+use crate::plan::{InitPlan, Switches, What};
+use crate::record::{Dir, Record, read_config};
+use crate::seccomp::{Cache, Filter};
+
+/// What is the same for all commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Where the containers' directories are.
+    pub root: PathBuf,
+    /// Who makes cgroups.
+    pub systemd: bool,
+}
+
+/// What `create` and `run` are told.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// The container's id.
+    pub id: String,
+    /// Where config.json is.
+    pub bundle: PathBuf,
+    /// Who gets the terminal: a socket, connected.
+    pub console: Option<OwnedFd>,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting.
+    pub no_pivot: bool,
+    /// Keep the session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on are the program's.
+    pub preserve_fds: u32,
+}
+
+/// A container that waits for its start.
+#[derive(Debug)]
+pub struct Created {
+    /// Its init.
+    pub init: PidFd,
+    /// Its directory.
+    pub dir: Dir,
+    /// Its record.
+    pub record: Record,
+    /// What is odd, but allowed.
+    pub warnings: Vec<String>,
+}
+
+/// What is undone if `create` does not come to its end.
+struct Undo<'a> {
+    dir: &'a Dir,
+    cgroup: Option<Cgroup>,
+    init: Option<PidFd>,
+    poststop: Option<(Vec<model::oci::Hook>, model::oci::State)>,
+    armed: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        // One error is told, and that is the first: what fails here would only hide it.
+        if let Some(init) = &self.init {
+            drop(init.signal(libc::SIGKILL));
+            drop(init.wait(None));
+            drop(init.exit_status());
+        }
+        if let Some(cgroup) = &self.cgroup {
+            drop(cgroup.signal(rustix::process::Signal::KILL));
+            drop(cgroup.remove());
+        }
+        drop(self.dir.remove());
+        if let Some((hooks, mut state)) = self.poststop.take() {
+            state.status = "stopped".to_owned();
+            state.pid = 0;
+            for hook in &hooks {
+                drop(hooks::run(std::slice::from_ref(hook), "poststop", &state));
+            }
+        }
+    }
+}
+
+/// The bundle's configuration, read and checked.
+#[derive(Debug)]
+struct Bundle {
+    path: PathBuf,
+    spec: Spec,
+    bytes: Vec<u8>,
+    plan: InitPlan,
+    filter: Option<Filter>,
+}
+
+/// Creates a container.
+///
+/// # Errors
+/// The step that failed. Nothing is left.
+pub fn create(context: &Context, options: CreateOptions) -> Result<Created> {
+    let proof = SingleThread::check()?;
+    let dir = Dir::of(&context.root, &options.id)?;
+    let mut warnings = Vec::new();
+    if dir.exists() {
+        return Err(Error::Exists(options.id));
+    }
+    let bundle = read_bundle(context, &options, &mut warnings)?;
+    let plan = &bundle.plan;
+    dir.make()?;
+    let mut undo = Undo { dir: &dir, cgroup: None, init: None, poststop: None, armed: true };
+
+    let layout = Layout::detect().map_err(cgroup_error)?;
+    let no_resources = LinuxResources::default();
+    let linux = bundle.spec.linux.as_ref();
+    let request = Request {
+        id: &options.id,
+        cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
+        resources: linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&no_resources),
+        annotations: &bundle.spec.annotations,
+        driver: if context.systemd { Driver::Systemd } else { Driver::Cgroupfs },
+        rights: if rustix::process::geteuid().is_root() { Rights::Root } else { Rights::Rootless },
+        owner: owner(plan),
+    };
+    // systemd makes no empty scope: it gets init itself. The others are made first, so that mounts can be opened.
+    if !context.systemd {
+        undo.cgroup = Some(Cgroup::create(&layout, &request, 0).map_err(cgroup_error)?);
+    }
+    let (parent_side, child_side) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
+    let given = prepare_init(proof, &options, &bundle, &dir, &layout, undo.cgroup.as_ref(), child_side)?;
+    let init = clone::into_namespaces(proof, plan, &parent_side, given)?;
+    let pid = init.pid();
+    undo.init = Some(PidFd::from_fd(init.as_fd().try_clone_to_owned().ctx("duplicate", "pidfd")?, pid));
+
+    if plan.namespaces.is_new(Kind::User) {
+        crate::mounts::source::write_maps(pid, &plan.uid_maps, &plan.gid_maps)?;
+    }
+    if undo.cgroup.is_none() {
+        undo.cgroup = Some(Cgroup::create(&layout, &request, pid).map_err(cgroup_error)?);
+    }
+    if let Some(value) = plan.process.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, value.to_string()).ctx("write", path)?;
+    }
+    let record = Record {
+        version: Record::VERSION,
+        oci_version: bundle.spec.oci_version.clone(),
+        id: options.id.clone(),
+        pid,
+        start_time: sys::proc::start_time(pid)?,
+        boot_id: sys::proc::boot_id()?,
+        bundle: bundle.path.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: model::log::Rfc3339(u64::try_from(sys::proc::now_ns()).unwrap_or(0)).to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        annotations: bundle.spec.annotations.clone(),
+        cgroup: undo.cgroup.clone(),
+    };
+    init::send(&parent_side, format!("g{pid}").as_bytes())?;
+    let mut state = record.state("creating");
+    state.pid = pid;
+    serve(&parent_side, plan, &mut undo, &state, pid)?;
+
+    dir.write_config(&bundle.bytes)?;
+    dir.write(&record)?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, pid)?;
+    }
+    undo.armed = false;
+    drop(undo);
+    Ok(Created { init, dir, record, warnings })
+}
+
+pub(crate) fn cgroup_error(error: cgroup::Error) -> Error {
+    match error {
+        cgroup::Error::Sys(error) => Error::Sys(error),
+        error => Error::Step(error.to_string()),
+    }
+}
+
+/// Who is root in a user namespace that has a cgroup namespace too.
+fn owner(plan: &InitPlan) -> Option<u32> {
+    let both = plan.namespaces.is_new(Kind::User) && plan.namespaces.is_new(Kind::Cgroup);
+    let root = plan.uid_maps.iter().find(|map| map.container_id == 0 && map.size > 0)?;
+    both.then_some(root.host_id)
+}
+
+fn read_bundle(context: &Context, options: &CreateOptions, warnings: &mut Vec<String>) -> Result<Bundle> {
+    let path = std::fs::canonicalize(&options.bundle).ctx("open bundle", &options.bundle)?;
+    let (spec, bytes) = read_config(&path.join("config.json"))?;
+    let switches = Switches { no_pivot: options.no_pivot, no_new_keyring: options.no_new_keyring };
+    let mut plan = InitPlan::new(&spec, &path, &options.id, switches, warnings)?;
+    let rootfs = std::fs::canonicalize(&plan.rootfs).ctx("open root filesystem", &plan.rootfs)?;
+    if !rootfs.is_dir() {
+        return Err(sys::Error::new("open root filesystem", &rootfs, rustix::io::Errno::NOTDIR).into());
+    }
+    plan.rootfs = rootfs;
+    match (plan.process.terminal.is_some(), options.console.is_some()) {
+        (true, false) => {
+            return Err(Error::Usage(
+                "create terminal: cannot allocate tty without setting a console socket".to_owned(),
+            ));
+        }
+        (false, true) => {
+            return Err(Error::Usage(
+                "create terminal: a console socket is of no use without a terminal".to_owned(),
+            ));
+        }
+        _ => {}
+    }
+    listen_fds(&mut plan, options.preserve_fds)?;
+    let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let cache = Cache::new(&context.root.join(".seccomp"));
+    let filter = profile.map(|profile| Filter::prepare(profile, Some(&cache))).transpose()?;
+    Ok(Bundle { path, spec, bytes, plan, filter })
+}
+
+/// Socket activation: the program learns how many of its descriptors are sockets.
+fn listen_fds(plan: &mut InitPlan, preserved: u32) -> Result<()> {
+    let Some(count) = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()) else {
+        return Ok(());
+    };
+    if count == 0 || preserved < count {
+        return Ok(());
+    }
+    for entry in [format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()] {
+        let entry = std::ffi::CString::new(entry).map_err(|e| Error::Usage(e.to_string()))?;
+        plan.process.env.push(entry);
+    }
+    Ok(())
+}
+
+fn prepare_init(
+    proof: SingleThread,
+    options: &CreateOptions,
+    bundle: &Bundle,
+    dir: &Dir,
+    layout: &Layout,
+    cgroup: Option<&Cgroup>,
+    sync: OwnedFd,
+) -> Result<Given> {
+    let plan = &bundle.plan;
+    let start = sys::socket::listen(dir.start_socket(), SocketKind::SeqPacket, Blocking::Yes, 0o600)?;
+    let mounted = plan.namespaces.has(Kind::Mount);
+    let console =
+        options.console.as_ref().map(|fd| fd.try_clone().ctx("duplicate", "console socket")).transpose()?;
+    let wants_cgroups = plan.mounts.iter().any(|mount| mount.what == What::Cgroup);
+    Ok(Given {
+        sync,
+        start,
+        rootfs: if mounted { Some(prepare::rootfs(plan)?) } else { None },
+        trees: prepare::trees(proof, plan)?,
+        device_trees: prepare::devices(plan)?,
+        console,
+        cgroups: if wants_cgroups { Some(view(layout, cgroup)) } else { None },
+        cgroup: CgroupFiles::open(
+            cgroup.iter().flat_map(|cgroup| cgroup.paths.values().map(PathBuf::as_path)),
+        )?,
+        filter: bundle.filter.clone(),
+        state: model::oci::State {
+            oci_version: bundle.spec.oci_version.clone(),
+            id: options.id.clone(),
+            status: "creating".to_owned(),
+            pid: 0,
+            bundle: bundle.path.to_string_lossy().into_owned(),
+            annotations: bundle.spec.annotations.clone(),
+        },
+        kept: options.preserve_fds,
+    })
+}
+
+/// What a mount of type cgroup shows.
+fn view(layout: &Layout, cgroup: Option<&Cgroup>) -> CgroupView {
+    let directory = |controller: &str, mount: &Path| {
+        cgroup.and_then(|cgroup| cgroup.directory(controller)).unwrap_or(mount).to_owned()
+    };
+    match layout {
+        Layout::V2 { root, .. } => CgroupView::V2(directory("", root)),
+        Layout::V1 { hierarchies } => {
+            let mut trees: Vec<init::Tree> = Vec::new();
+            for hierarchy in hierarchies {
+                let name = hierarchy
+                    .mount
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                if let Some(tree) = trees.iter_mut().find(|tree| tree.name == name) {
+                    tree.controllers.push(hierarchy.controller.clone());
+                    continue;
+                }
+                let directory = directory(&hierarchy.controller, &hierarchy.mount);
+                let controllers =
+                    Some(hierarchy.controller.clone()).filter(|name| !name.is_empty()).into_iter().collect();
+                trees.push(init::Tree { name, controllers, directory });
+            }
+            CgroupView::V1(trees)
+        }
+    }
+}
+
+/// Answers init until it is created.
+fn serve(
+    sync: &OwnedFd,
+    plan: &InitPlan,
+    undo: &mut Undo<'_>,
+    state: &model::oci::State,
+    pid: i32,
+) -> Result<()> {
+    let mut buffer = [0u8; MAX_MESSAGE];
+    loop {
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(sync, &mut buffer, rustix::net::RecvFlags::empty())
+        });
+        let len = match received {
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            result => result.ctx("receive", "from init")?.0,
+        };
+        match buffer[..len].split_first() {
+            Some((b'c', _)) => return Ok(()),
+            Some((b'h', _)) => {
+                undo.poststop = Some((plan.hooks.poststop.clone(), state.clone()));
+                hooks::run(&plan.hooks.prestart, "prestart", state)?;
+                hooks::run(&plan.hooks.create_runtime, "createRuntime", state)?;
+                init::send(sync, b"h")?;
+            }
+            Some((b'r', _)) => {
+                // Whoever is in a user namespace can't raise limits any more.
+                for limit in &plan.process.rlimits {
+                    crate::become_program::set_rlimit(Some(pid), limit)?;
+                }
+                init::send(sync, b"r")?;
+            }
+            Some((b'e', text)) => return Err(Error::Step(String::from_utf8_lossy(text).into_owned())),
+            _ => return Err(died(undo)),
+        }
+    }
+}
+
+/// Init has gone without a word.
+fn died(undo: &Undo<'_>) -> Error {
+    let mut how = "it ended".to_owned();
+    if let Some(init) = &undo.init
+        && let Ok(true) = init.wait(Some(std::time::Duration::from_secs(10)))
+        && let Ok(Some(status)) = init.exit_status()
+        && let Some(signal) = status.signal()
+    {
+        how = format!("killed by signal {signal}, perhaps for want of memory");
+    }
+    Error::Step(format!("start init: {how}"))
+}
+
+/// Writes `pid` for conmon and its like, who wait for the file: it is whole when it is there.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    Ok(durable::replace_path(path, pid.to_string().as_bytes(), 0o644)?)
+}

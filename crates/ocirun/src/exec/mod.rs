@@ -1,0 +1,236 @@
+//! Execs: a further process in a container that is there. Prepared once per container, one clone per exec.
+//!
+//! ```text
+//! prepare: init's pidfd, the namespaces that are not ours, its cgroups' files, the filter   (once)
+//! spawn:   join the pid namespace, clone, go back                                           (each)
+//!   child: cgroup → oom_score_adj → setns by pidfd → session, terminal, keyring → settle → run
+//! ```
+//! Used by `exec` and, in its own process, by the monitor, for containers of any runtime whose init's pidfd it has.
+
+mod child;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use model::oci::Spec;
+use rustix::fs::{Mode, OFlags};
+use sys::pidfd::PidFd;
+use sys::socket::{Blocking, Kind as SocketKind};
+use sys::spawn::{self, Cloned, SingleThread};
+use sys::{Ctx as _, Error as SysError};
+
+use crate::error::{Error, Result};
+use crate::namespaces::Kind;
+use crate::process::ProcessPlan;
+use crate::seccomp::{Cache, Filter};
+use crate::start::{follow, listener};
+
+/// A container that execs can be made in.
+#[derive(Debug)]
+pub struct Target {
+    init: PidFd,
+    /// Namespaces that are not ours, without the pid namespace.
+    namespaces: i32,
+    /// Whether its pid namespace is not ours; then how to come back from it.
+    own_pids: Option<OwnedFd>,
+    user_namespace: bool,
+    /// Its root directory, where its mount namespace is ours.
+    root: Option<OwnedFd>,
+    cgroup: CgroupFiles,
+    filter: Option<Filter>,
+    keyring: Option<String>,
+}
+
+/// Files by which a process joins a cgroup.
+#[derive(Debug, Default)]
+pub(crate) struct CgroupFiles {
+    /// The v2 directory: joined by the clone itself.
+    pub(crate) unified: Option<OwnedFd>,
+    /// `tasks` of v1: who writes 0 here moves itself, which spares the kernel its great lock.
+    pub(crate) tasks: Vec<OwnedFd>,
+}
+
+impl CgroupFiles {
+    /// Opens the files of these directories.
+    pub(crate) fn open<'a>(directories: impl Iterator<Item = &'a Path>) -> Result<Self> {
+        let mut files = Self::default();
+        let mut seen: Vec<&Path> = Vec::new();
+        for directory in directories {
+            if seen.contains(&directory) {
+                continue;
+            }
+            seen.push(directory);
+            let dir = rustix::fs::open(
+                directory,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .ctx("open", directory)?;
+            match rustix::fs::openat(&dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(file) => files.tasks.push(file),
+                Err(rustix::io::Errno::NOENT) => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    files.unified =
+                        Some(rustix::fs::open(directory, flags, Mode::empty()).ctx("open", directory)?);
+                }
+                Err(error) => return Err(SysError::new("open", directory.join("tasks"), error).into()),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Moves this process.
+    pub(crate) fn enter(&self) -> sys::Result<()> {
+        for file in &self.tasks {
+            rustix::io::write(file, b"0").ctx("join", "cgroup")?;
+        }
+        Ok(())
+    }
+}
+
+/// What an exec is given, besides its process.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Standard input, output and error; what is absent stays as it is here.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// Gets the master of the terminal, if the process has one.
+    pub console: Option<OwnedFd>,
+    /// How many descriptors from 3 on are the program's.
+    pub kept: u32,
+}
+
+impl Target {
+    /// Prepares execs in the container whose init is `init` and whose configuration is `config`; `cgroups` are its
+    /// directories, one for each hierarchy.
+    ///
+    /// # Errors
+    /// Init is gone; the system's; a filter that can't be compiled.
+    pub fn prepare(
+        id: &str,
+        init: PidFd,
+        config: &Spec,
+        cgroups: &[PathBuf],
+        cache: Option<&Cache>,
+    ) -> Result<Self> {
+        let profile = config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let filter = profile.map(|profile| Filter::prepare(profile, cache)).transpose()?;
+        let pid = init.pid();
+        let mut namespaces = 0;
+        let mut own_pids = None;
+        for kind in Kind::ALL {
+            if !differs(pid, kind)? {
+                continue;
+            }
+            if kind == Kind::Pid {
+                own_pids = Some(open(&format!("/proc/self/ns/{}", kind.file()))?);
+            } else {
+                namespaces |= kind.flag();
+            }
+        }
+        let root = if namespaces & libc::CLONE_NEWNS == 0 {
+            let path = format!("/proc/{pid}/root");
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Some(rustix::fs::open(&path, flags, Mode::empty()).ctx("open", path)?)
+        } else {
+            None
+        };
+        if init.is_dead()? {
+            return Err(Error::State {
+                op: "exec in",
+                id: id.to_owned(),
+                cause: "container not running".to_owned(),
+            });
+        }
+        Ok(Self {
+            init,
+            namespaces,
+            own_pids,
+            user_namespace: namespaces & libc::CLONE_NEWUSER != 0,
+            root,
+            cgroup: CgroupFiles::open(cgroups.iter().map(PathBuf::as_path))?,
+            filter,
+            keyring: Some(format!("_ses.{id}")),
+        })
+    }
+
+    /// Leaves the session keyring alone.
+    #[must_use]
+    pub fn without_keyring(mut self) -> Self {
+        self.keyring = None;
+        self
+    }
+
+    /// Starts a process, and comes back when its program has been executed. It is a child of this process.
+    ///
+    /// `notify` gets the notify descriptor and the pid, if the container's filter has a listener.
+    ///
+    /// # Errors
+    /// The step that failed, as [`Error::Step`] where it was one of the new process; that has ended then.
+    pub fn spawn(
+        &self,
+        proof: SingleThread,
+        plan: &ProcessPlan,
+        streams: Streams,
+        mut notify: impl FnMut(OwnedFd, i32) -> Result<()>,
+    ) -> Result<PidFd> {
+        let (near, far) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
+        if self.own_pids.is_some() {
+            spawn::setns(self.init.as_fd(), Kind::Pid.flag()).ctx("join", "pid namespace")?;
+        }
+        let cloned = spawn::clone(proof, 0, self.cgroup.unified.as_ref().map(AsFd::as_fd));
+        if let Ok(Cloned::Child) = cloned {
+            child::run(self, plan, streams, far);
+        }
+        if let Some(back) = &self.own_pids {
+            spawn::setns(back, Kind::Pid.flag()).ctx("go back to", "pid namespace")?;
+        }
+        drop((far, streams));
+        let Cloned::Parent { pid, pidfd } = cloned.ctx("clone", "exec")? else { spawn::exit_now(1) };
+        let process = PidFd::from_fd(pidfd, pid);
+        let told = self.hear(&near, &process, plan, &mut notify);
+        if told.is_err() {
+            // Its error is the one that counts; the process must not outlive it.
+            drop(process.signal(libc::SIGKILL));
+            process.wait(None)?;
+            process.exit_status()?;
+        }
+        told.map(|()| process)
+    }
+
+    fn hear(
+        &self,
+        socket: &OwnedFd,
+        process: &PidFd,
+        plan: &ProcessPlan,
+        notify: &mut impl FnMut(OwnedFd, i32) -> Result<()>,
+    ) -> Result<()> {
+        if self.user_namespace && !plan.rlimits.is_empty() {
+            // Only from outside can they be raised; the process waits for it.
+            match crate::init::expect_or_error(socket, b'r')? {
+                Ok(()) => {}
+                Err(text) => return Err(Error::Step(text)),
+            }
+            for limit in &plan.rlimits {
+                crate::become_program::set_rlimit(Some(process.pid()), limit)?;
+            }
+            crate::init::send(socket, b"r")?;
+        }
+        follow(socket, |number| listener(process, number).and_then(|fd| notify(fd, process.pid())))
+    }
+}
+
+fn open(path: &str) -> Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ctx("open", path)?)
+}
+
+/// Whether the process is in another namespace of this kind than we are.
+fn differs(pid: i32, kind: Kind) -> Result<bool> {
+    let identity = |path: String| match rustix::fs::stat(&path) {
+        Ok(stat) => Ok(Some((stat.st_dev, stat.st_ino))),
+        // A kernel without this kind.
+        Err(rustix::io::Errno::NOENT) if Path::new(&format!("/proc/{pid}")).exists() => Ok(None),
+        Err(error) => Err(SysError::new("stat", path, error)),
+    };
+    Ok(identity(format!("/proc/self/ns/{}", kind.file()))?
+        != identity(format!("/proc/{pid}/ns/{}", kind.file()))?)
+}

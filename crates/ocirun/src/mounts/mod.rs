@@ -1,0 +1,6 @@
+//! Mounts: what the options say (pure), and the mounting (by descriptors).
+
+pub(crate) mod attach;
+pub mod options;
+pub(crate) mod prepare;
+pub(crate) mod source;

@@ -1,0 +1,92 @@
+//! Mounts that are opened outside: with the runtime's rights, before init is cloned.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::fstatfs;
+use sys::mount_attr::{self, Depth, MountAttr};
+use sys::spawn::SingleThread;
+use sys::{Ctx, Error, Result};
+
+use super::options;
+use super::source;
+use crate::namespaces::Kind;
+use crate::plan::{InitPlan, PlannedMount, What};
+
+/// The root filesystem with all that is mounted below it.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn rootfs(plan: &InitPlan) -> Result<OwnedFd> {
+    let tree = source::tree(&plan.rootfs, true)?;
+    detach(&tree, plan, &plan.rootfs)?;
+    Ok(tree)
+}
+
+/// The copy hears of what is mounted on the host, as the mounts of a new namespace do, unless it shares all.
+fn detach(tree: &OwnedFd, plan: &InitPlan, path: &Path) -> Result<()> {
+    match plan.propagation {
+        Some((flag, _)) if options::is_shared(flag) => Ok(()),
+        Some((flag, true)) if flag == libc::MS_PRIVATE => source::propagate(tree, libc::MS_PRIVATE),
+        _ => source::propagate(tree, libc::MS_SLAVE),
+    }
+    .ctx("set propagation of", path)
+}
+
+/// A tree for each bind mount, with its attributes; nothing for the others.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn trees(proof: SingleThread, plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>> {
+    plan.mounts
+        .iter()
+        .map(|mount| match &mount.what {
+            What::Bind(path) => tree(proof, plan, mount, path).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn tree(proof: SingleThread, plan: &InitPlan, mount: &PlannedMount, path: &Path) -> Result<OwnedFd> {
+    let tree = source::tree(path, mount.options.bind == Some(true))?;
+    if mount.destination.trim_end_matches('/') == "/proc" && !is_proc(&tree, path)? {
+        return Err(Error::other("mount", "/proc", format!("{} is no procfs", path.display())));
+    }
+    detach(&tree, plan, path)?;
+    if let Some((uids, gids)) = &mount.id_maps {
+        let (uids, gids) = if uids.is_empty() { (&plan.uid_maps, &plan.gid_maps) } else { (uids, gids) };
+        if uids.is_empty() {
+            return Err(Error::other("map ids of", path, "there is no mapping"));
+        }
+        let namespace = source::user_namespace(proof, uids, gids)?;
+        let attr =
+            MountAttr { set: mount_attr::IDMAP, userns: Some(namespace.as_fd()), ..MountAttr::default() };
+        let depth = if mount.options.idmap == Some(true) { Depth::All } else { Depth::One };
+        mount_attr::set(&tree, &attr, depth).ctx("map ids of", path)?;
+    }
+    source::dress(&tree, &mount.options).ctx("mount", path)?;
+    Ok(tree)
+}
+
+fn is_proc(tree: &OwnedFd, path: &Path) -> Result<bool> {
+    const MAGIC: u64 = 0x9fa0;
+    Ok(u64::try_from(fstatfs(tree).ctx("stat", path)?.f_type) == Ok(MAGIC))
+}
+
+/// A tree for each device where they can't be made: in a user namespace.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn devices(plan: &InitPlan) -> Result<Vec<Option<OwnedFd>>> {
+    if !plan.namespaces.has(Kind::User) || !plan.fill_dev {
+        return Ok(Vec::new());
+    }
+    plan.devices
+        .iter()
+        .map(|device| match device.kind.as_str() {
+            "p" => Ok(None),
+            _ if device.path == "/dev/ptmx" => Ok(None),
+            _ => crate::init::devices::host(device).map(Some).ctx("open device", &device.path),
+        })
+        .collect()
+}
