@@ -20,7 +20,7 @@ impl Cgroup {
     /// version 1 where the group has one, as runc does, else by version 2.
     ///
     /// # Errors
-    /// If they did not stop within ten seconds: then they go on again.
+    /// If they did not stop within ten seconds: then they go on again. Also if this process is one of them.
     pub fn freeze(&self) -> Result<()> {
         self.freeze_within(FREEZE_WITHIN)
     }
@@ -28,7 +28,8 @@ impl Cgroup {
     /// The same with another time.
     pub fn freeze_within(&self, timeout: Duration) -> Result<()> {
         let end = Instant::now() + timeout;
-        let place = self.freezer().ok_or_else(|| self.nowhere("freeze"))?;
+        let apart = self.apart("freeze")?;
+        let place = apart.freezer().ok_or_else(|| self.nowhere("freeze"))?;
         let result = match place.version {
             Version::V1 => freeze_v1(place, end),
             Version::V2 => set_v2(place, true, end),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::group::tree;
-use super::{Cgroup, Version, file};
+use super::{Cgroup, Place, Version, file};
 use crate::pidfd::PidFd;
 use crate::{Error, Result};
 
@@ -18,15 +18,21 @@ impl Cgroup {
     /// Kills all processes in the group and below it, in whatever hierarchy, frozen ones too, and returns
     /// when there are none (zombies may be left for their parents).
     ///
+    /// A hierarchy in which the group also holds the calling process is left out: a container that was put
+    /// there only in some hierarchies must not take its caller, and all beside it, along.
+    ///
     /// # Errors
-    /// If there are still some after ten seconds.
+    /// If there are still some after ten seconds, or the group holds the calling process everywhere.
     pub fn kill(&self) -> Result<()> {
         self.kill_within(KILL_WITHIN)
     }
 
     /// The same with another time.
     pub fn kill_within(&self, timeout: Duration) -> Result<()> {
-        let end = Instant::now() + timeout;
+        self.apart("kill")?.kill_until(Instant::now() + timeout)
+    }
+
+    fn kill_until(&self, end: Instant) -> Result<()> {
         loop {
             self.kill_v2()?;
             if self.pids()?.is_empty() {
@@ -69,7 +75,7 @@ impl Cgroup {
             // If it can't be frozen, the rounds go on until nothing is left.
             let _ = self.freeze_within(FREEZE_WITHIN);
         }
-        let signalled = self.signal(libc::SIGKILL);
+        let signalled = self.signal_all(libc::SIGKILL);
         if is_v1 {
             self.thaw_all()?;
         }
@@ -77,8 +83,12 @@ impl Cgroup {
     }
 
     /// Sends a signal to all processes in the group and below it, and returns them. Those that end
-    /// meanwhile are left out.
+    /// meanwhile are left out, and hierarchies as in [`Cgroup::kill`].
     pub fn signal(&self, signal: i32) -> Result<Vec<PidFd>> {
+        self.apart("signal")?.signal_all(signal)
+    }
+
+    fn signal_all(&self, signal: i32) -> Result<Vec<PidFd>> {
         let mut signalled = Vec::new();
         for pid in self.pids()? {
             let pidfd = match PidFd::open(pid) {
@@ -103,13 +113,25 @@ impl Cgroup {
     /// Whether process `pid` is in the group or below it, in any hierarchy whose root this is not.
     #[must_use]
     pub fn contains(&self, pid: i32) -> bool {
-        let Ok(of_pid) = Self::of_pid(pid) else { return false };
-        self.own().any(|place| {
-            of_pid
-                .places()
-                .iter()
-                .any(|other| other.mount == place.mount && other.dir.starts_with(&place.dir))
-        })
+        Self::of_pid(pid).is_ok_and(|of_pid| self.own().any(|place| of_pid.is_within(place)))
+    }
+
+    /// Whether this group is that one, or below it.
+    fn is_within(&self, place: &Place) -> bool {
+        self.places().iter().any(|other| other.mount == place.mount && other.dir.starts_with(&place.dir))
+    }
+
+    /// The group without hierarchies in which it holds this process.
+    ///
+    /// # Errors
+    /// If that leaves nothing of it.
+    pub(super) fn apart(&self, op: &'static str) -> Result<Self> {
+        let this = Self::of_pid(rustix::process::getpid().as_raw_pid())?;
+        let apart: Vec<Place> = self.own().filter(|place| !this.is_within(place)).cloned().collect();
+        if apart.is_empty() && self.exists() {
+            return Err(Error::other(op, format!("cgroup {}", self.name()), "it holds this process"));
+        }
+        Ok(Self::new(apart))
     }
 
     /// Thaws the group and every one below it in version 1's freezer.
@@ -117,7 +139,7 @@ impl Cgroup {
         self.thaw()?;
         let Some(place) = self.freezer() else { return Ok(()) };
         for dir in tree(&place.dir)? {
-            let place = super::Place { dir, ..place.clone() };
+            let place = Place { dir, ..place.clone() };
             match file::write(&place, "freezer.state", "THAWED") {
                 Err(error) if error.is_gone() => {}
                 result => result?,

@@ -283,3 +283,26 @@ fn the_root_is_left_alone() {
     root.freeze().unwrap_err();
     assert!(!root.is_frozen().unwrap());
 }
+
+#[test]
+fn who_kills_is_not_killed() {
+    let own = Own::new("self");
+    if own.0.places().len() < 2 {
+        println!("NOT TESTED: there is one hierarchy only");
+        return;
+    }
+    // One hierarchy of the group is shared with this process, as with a container that was not put there.
+    let shared = &own.0.places()[0];
+    let before = Cgroup::of_pid(std::process::id().try_into().unwrap()).unwrap();
+    let only = Cgroup::new(vec![shared.clone()]);
+    only.add(0).unwrap();
+    for error in [only.kill(), only.freeze(), only.signal(libc::SIGTERM).map(drop)] {
+        assert!(error.unwrap_err().to_string().ends_with("it holds this process"));
+    }
+    let child = run(&Cgroup::new(own.0.places()[1..].to_vec()), "exec sleep 1000");
+    let killed = own.0.kill();
+    let back = Cgroup::new(vec![before.places()[0].clone()]).add(0);
+    killed.unwrap();
+    back.unwrap();
+    assert_eq!(child.wait().unwrap().status.signal(), Some(libc::SIGKILL));
+}
