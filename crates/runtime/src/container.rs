@@ -120,6 +120,7 @@ impl Container {
     /// [`Error::NotFound`] when it is deleted meanwhile without having ended in our sight.
     pub async fn wait(&self) -> Result<Ended> {
         let mut changed = self.shared.changed.subscribe();
+        self.watch();
         loop {
             self.refresh();
             if let Some(ended) = self.seen().status.ended.clone() {

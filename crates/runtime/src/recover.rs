@@ -66,7 +66,8 @@ impl Runtimes {
         }
         for id in &all.stopping {
             if let Ok(container) = self.get(id).await {
-                let _ = container;
+                // Goes on by itself, as the stop that was interrupted did; trouble is told by the next stop.
+                tokio::spawn(async move { container.continue_stop().await });
             }
         }
         Ok(all)
@@ -204,6 +205,8 @@ fn reconcile(locked: &mut Locked) -> Result<Did> {
     if locked.record().state == State::Created && locked.record().starting_ns.is_some() {
         half_started(locked)?;
     }
+    crate::pause::reconcile(locked)?;
+    crate::update::undo_half_done(locked.container())?;
     let record = locked.record();
     Ok(if record.stop.is_some() && record.state == State::Stopping { Did::Stopping } else { Did::Nothing })
 }

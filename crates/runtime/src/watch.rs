@@ -70,7 +70,14 @@ async fn watch(weak: std::sync::Weak<Shared>, mut changes: tokio::sync::watch::R
         };
         let Some(container) = weak.upgrade().map(Container::from_shared) else { return };
         match settle(&container, init).await {
-            Ok(()) | Err(crate::Error::NotFound { .. }) => {
+            Ok(()) => {
+                // Another process may have been the one to write it.
+                container.refresh();
+                container.shared().end_watch();
+                return;
+            }
+            Err(crate::Error::NotFound { .. }) => {
+                container.mark_deleted();
                 container.shared().end_watch();
                 return;
             }

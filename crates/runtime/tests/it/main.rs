@@ -6,3 +6,9 @@
 
 mod kit;
 mod life;
+mod logs;
+mod pause;
+mod rig;
+mod stats;
+mod stop;
+mod update;

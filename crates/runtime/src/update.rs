@@ -1,0 +1,164 @@
+//! Update: new limits for a container, all of them or none.
+//!
+//! ```text
+//! checked ─► old values read and written to update.json ─► runtime update ─► read back ─► config.json ─► update.json removed
+//!                                                              └── failed, or not in force ──► old values ─┘
+//! ```
+//! A process that dies in the middle leaves update.json: recovery, or the next update, goes back to the old
+//! values.
+
+use std::path::PathBuf;
+
+use model::State;
+use model::oci::LinuxResources;
+use model::spec::{check_resources, merge_resources};
+use serde_json::Value;
+
+use crate::blocking;
+use crate::container::{Container, Locked};
+use crate::dir::Dir;
+use crate::event::Happened;
+use crate::limits;
+use crate::{Error, Result};
+
+const OP: &str = "update";
+/// The largest config.json that is read, in bytes.
+const CONFIG_MAX: u64 = 64 << 20;
+
+impl Container {
+    /// Changes the limits that `resources` names, and gives all that are in force afterwards. Either all of
+    /// them are changed, durably, or none is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that make no sense; [`Error::State`] when it has no process;
+    /// [`Error::Runtime`] when the runtime or the kernel refuses, with the old limits in force.
+    pub async fn update(&self, resources: LinuxResources) -> Result<LinuxResources> {
+        check_resources(&resources).map_err(|error| Error::invalid(OP, self.id(), error))?;
+        check_machine(&resources).map_err(|error| Error::invalid(OP, self.id(), error))?;
+        self.locked(OP, move |locked| {
+            locked.require(&[State::Created, State::Running, State::Paused])?;
+            undo_half_done(locked.container())?;
+            update(locked, &resources)
+        })
+        .await
+    }
+
+    /// The limits that are in force, as the kernel has them.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is over, or its cgroup is gone.
+    pub async fn limits(&self) -> Result<LinuxResources> {
+        let container = self.clone();
+        blocking::quick(move || {
+            container.refresh();
+            in_force(&container, "read limits of")
+        })
+        .await
+    }
+}
+
+fn update(locked: &mut Locked, resources: &LinuxResources) -> Result<LinuxResources> {
+    let container = locked.container().clone();
+    let (config_path, mut config) = read_config(container.dir())?;
+    let before = in_force(&container, OP)?;
+    let back = limits::only_like(&before, resources);
+    let journal = journal(container.dir());
+    sys::durable::replace_path(&journal, &to_bytes(&back)?, 0o600)?;
+    crate::point("update.after-journal")?;
+    let done = apply(&container, resources).and_then(|found| {
+        crate::point("update.after-run")?;
+        let place = config
+            .as_object_mut()
+            .and_then(|c| {
+                c.entry("linux").or_insert_with(|| Value::Object(Default::default())).as_object_mut()
+            })
+            .map(|linux| linux.entry("resources").or_insert_with(|| Value::Object(Default::default())));
+        let place = place.ok_or_else(|| Error::invalid(OP, config_path.display(), "linux is no object"))?;
+        merge_resources(place, resources).map_err(|error| Error::invalid(OP, container.id(), error))?;
+        sys::durable::replace_path(&config_path, &to_bytes(&config)?, 0o600)?;
+        Ok(found)
+    });
+    match done {
+        Ok(found) => {
+            crate::point("update.after-config")?;
+            sys::durable::remove(&journal)?;
+            locked.change(Some(Happened::Updated), |_| {})?;
+            Ok(found)
+        }
+        Err(error) => match undo_half_done(&container) {
+            Ok(()) => Err(error),
+            Err(undo) => {
+                Err(Error::Many { op: OP, object: container.id().to_string(), causes: vec![error, undo] })
+            }
+        },
+    }
+}
+
+/// Lets the runtime set `resources`, and reads what came of it.
+fn apply(container: &Container, resources: &LinuxResources) -> Result<LinuxResources> {
+    let text = to_bytes(resources)?;
+    container.driver().run(OP, ["update", "--resources", "-", container.id().as_str()], &text)?;
+    let found = in_force(container, OP)?;
+    match limits::difference(resources, &found) {
+        None => Ok(found),
+        Some(difference) => Err(Error::runtime(OP, container.id(), difference)),
+    }
+}
+
+/// Goes back to the limits before an update that did not come to its end.
+pub(crate) fn undo_half_done(container: &Container) -> Result<()> {
+    let journal = journal(container.dir());
+    let bytes = match sys::durable::read_bounded(&journal, CONFIG_MAX) {
+        Err(error) if error.is_gone() => return Ok(()),
+        result => result?,
+    };
+    let back: LinuxResources =
+        serde_json::from_slice(&bytes).map_err(|error| Error::invalid("read", journal.display(), error))?;
+    if back != LinuxResources::default() && in_force(container, OP).is_ok() {
+        apply(container, &back)?;
+    }
+    Ok(sys::durable::remove(&journal)?)
+}
+
+fn in_force(container: &Container, op: &'static str) -> Result<LinuxResources> {
+    let record = container.record();
+    let group = record.own_group().filter(|group| record.state.is_alive() && !group.dirs().is_empty());
+    match group {
+        Some(group) => Ok(limits::read(&group)),
+        None => Err(Error::State { op, id: record.id.to_string(), state: record.state }),
+    }
+}
+
+fn journal(dir: &Dir) -> PathBuf {
+    dir.file("update.json")
+}
+
+fn read_config(dir: &Dir) -> Result<(PathBuf, Value)> {
+    let path = dir.file("config.json");
+    let bytes = sys::durable::read_bounded(&path, CONFIG_MAX)?;
+    let config =
+        serde_json::from_slice(&bytes).map_err(|error| Error::invalid("read", path.display(), error))?;
+    Ok((path, config))
+}
+
+fn to_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::invalid(OP, "resources", error))
+}
+
+/// What this machine can't give, whatever the kernel says to it.
+fn check_machine(resources: &LinuxResources) -> std::result::Result<(), String> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if let Some(cpu) = &resources.cpu
+        && let Some(quota) = cpu.quota.and_then(|n| u64::try_from(n).ok())
+    {
+        let period = cpu.period.filter(|n| *n > 0).unwrap_or(100_000);
+        // A hundred times what is there is a mistake in the unit.
+        if quota / period > (processors as u64).saturating_mul(100) {
+            return Err(format!(
+                "cpu.quota {quota} is {} processors, and there are {processors}",
+                quota / period
+            ));
+        }
+    }
+    Ok(())
+}
