@@ -9,10 +9,13 @@
 //! but the reading of output may be left out when memory or descriptors run short.
 
 pub mod attach;
+pub mod cli;
 pub mod control;
 pub mod error;
 pub mod logs;
+pub mod message;
 pub mod poll;
+pub mod process;
 
 pub use error::Error;
 

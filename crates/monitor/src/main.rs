@@ -1,5 +1,7 @@
 //! wharf-monitor: the process that stands beside a container.
 
-use monitor as _;
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    ExitCode::from(monitor::process::main(std::env::args_os().skip(1)))
+}

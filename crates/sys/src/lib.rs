@@ -25,6 +25,7 @@ pub mod process;
 pub mod scan;
 pub mod seccomp;
 pub mod socket;
+pub mod solo;
 pub mod spawn;
 pub mod tty;
 pub mod zone;

@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::{mark, marked_cgroups};
 
-/// How long processes and cgroups on their way out may take.
-const GRACE: Duration = Duration::from_secs(20);
 /// Where temporary files and state are looked for, two levels deep.
 const PLACES: [&str; 5] = ["/tmp", "/var/tmp", "/run", "/dev/shm", "/run/wharfinger"];
 
@@ -36,7 +34,7 @@ impl LeakCheck {
         look(&self.needle).difference(&self.before).cloned().collect()
     }
 
-    /// Takes the second picture, again and again for some seconds until it equals the first.
+    /// Takes the second picture, again and again until it equals the first.
     ///
     /// # Panics
     /// With the list of what is left.
@@ -47,7 +45,12 @@ impl LeakCheck {
             if leaks.is_empty() {
                 return;
             }
-            assert!(begin.elapsed() < GRACE, "left behind by {}:\n  {}", self.needle, leaks.join("\n  "));
+            assert!(
+                begin.elapsed() < crate::deadline(),
+                "left behind by {}:\n  {}",
+                self.needle,
+                leaks.join("\n  ")
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

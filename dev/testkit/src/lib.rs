@@ -35,8 +35,8 @@ pub use bundle::Bundle;
 pub use cgroup::{kill_cgroups, marked_cgroups};
 pub use leak::LeakCheck;
 pub use programs::{
-    Monitor, MonitorKind, Runtime, RuntimeKind, monitor_under_test, program, programs, require,
-    runtime_under_test, workspace,
+    Monitor, MonitorKind, Runtime, RuntimeKind, cgroup_manager_under_test, monitor_under_test, program,
+    programs, require, runtime_under_test, workspace,
 };
 pub use pty::{Pty, Terminal};
 pub use rootfs::{install_rootfs, rootfs_image};
@@ -44,7 +44,7 @@ pub use scratch::Scratch;
 pub use script::script;
 pub use seccomp::seccomp_profile;
 pub use spec::default_spec;
-pub use wait::{DEADLINE, unique_id, wait_for, wait_until};
+pub use wait::{DEADLINE, deadline, unique_id, wait_for, wait_until};
 
 use std::sync::OnceLock;
 

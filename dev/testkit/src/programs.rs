@@ -173,6 +173,12 @@ pub fn monitor_under_test() -> Monitor {
     Monitor::named(&std::env::var("WHARF_TEST_MONITOR").unwrap_or_else(|_| "conmon".to_owned()))
 }
 
+/// The cgroup manager that this run of the suite is for: `WHARF_TEST_CGROUP_MANAGER`, else `cgroupfs`;
+/// the other is `systemd`.
+pub fn cgroup_manager_under_test() -> String {
+    std::env::var("WHARF_TEST_CGROUP_MANAGER").unwrap_or_else(|_| "cgroupfs".to_owned())
+}
+
 /// The path of a tool that the test can't do without.
 ///
 /// # Panics

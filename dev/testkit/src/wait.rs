@@ -6,19 +6,25 @@ use std::time::{Duration, Instant};
 /// How long a condition may take before the test fails: far more than any sane machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// [`DEADLINE`] times `WHARF_TEST_SLOW`, a whole number, for machines that are emulated.
+pub fn deadline() -> Duration {
+    let factor = std::env::var("WHARF_TEST_SLOW").ok().and_then(|text| text.parse::<u32>().ok());
+    DEADLINE * factor.unwrap_or(1).max(1)
+}
+
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks again and again until `probe` gives a value.
 ///
 /// # Panics
-/// After [`DEADLINE`], with `what`.
+/// After [`deadline`], with `what`.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
+    let (begin, limit) = (Instant::now(), deadline());
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(begin.elapsed() < DEADLINE, "waited {} s in vain for: {what}", DEADLINE.as_secs());
+        assert!(begin.elapsed() < limit, "waited {} s in vain for: {what}", limit.as_secs());
         std::thread::sleep(PAUSE);
     }
 }
@@ -26,7 +32,7 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 /// Asks again and again until `probe` says yes.
 ///
 /// # Panics
-/// After [`DEADLINE`], with `what`.
+/// After [`deadline`], with `what`.
 pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
     wait_for(what, || probe().then_some(()));
 }

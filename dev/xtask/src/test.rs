@@ -206,7 +206,7 @@ pub(crate) fn documentation() -> Result<bool> {
     Ok(true)
 }
 
-/// Runs every test with `fuzz` in its name with many cases.
+/// Runs every test that feeds hostile input, by its name, with many cases.
 ///
 /// cargo-fuzz needs a nightly toolchain with sanitizers; these are the same harnesses under proptest, which
 /// needs nothing.
@@ -225,7 +225,7 @@ pub(crate) fn fuzz(cases: u32) -> Result<bool> {
             "--color",
             "never",
         ])
-        .args(["-E", "test(/fuzz/)"])
+        .args(["-E", "test(/fuzz|panic|too_strange|hostile/)"])
         .env("PROPTEST_CASES", cases.to_string());
     let (good, text) = tee(&command)?;
     let outcome = nextest_outcome("fuzz", good, &text);

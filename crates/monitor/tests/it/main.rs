@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not go on fails")]
 
+mod attach;
 mod control;
 mod logs;
 mod scratch;

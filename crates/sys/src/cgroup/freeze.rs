@@ -13,7 +13,8 @@ use crate::{Ctx as _, Error, Result};
 const FREEZE_WITHIN: Duration = Duration::from_secs(10);
 /// After so many looks at `FREEZING` it is begun again: a process that forks can hold it up for ever.
 const BEGIN_AGAIN: u32 = 25;
-const PAUSE: Duration = Duration::from_millis(2);
+const MIN_PAUSE: Duration = Duration::from_micros(100);
+const MAX_PAUSE: Duration = Duration::from_millis(4);
 
 impl Cgroup {
     /// Stops all processes of the group and below it; returns when they are stopped. By the freezer of
@@ -71,6 +72,7 @@ impl Cgroup {
 
 fn freeze_v1(place: &Place, end: Instant) -> Result<()> {
     let mut looks = 0;
+    let mut pause = MIN_PAUSE;
     loop {
         file::write(place, "freezer.state", "FROZEN")?;
         if file::read(place, "freezer.state")?.trim() == "FROZEN" {
@@ -83,7 +85,8 @@ fn freeze_v1(place: &Place, end: Instant) -> Result<()> {
         if looks % BEGIN_AGAIN == 0 {
             file::write(place, "freezer.state", "THAWED")?;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{Ctx as _, Error, Result, fail, proc};
 
 /// How long [`Cgroup::remove`] waits for the kernel to let go of processes that have ended.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
+/// How often a group is begun again of which others remove the upper ones.
+const MAX_TRIES: u32 = 50;
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// A group in one hierarchy.
@@ -125,6 +127,13 @@ impl Cgroup {
         let mut made = Vec::new();
         let mut create = |place: &Place| {
             fail::point("cgroup.create").ctx("create cgroup", &place.dir)?;
+            for _ in 0..MAX_TRIES {
+                match create_place(place, controllers, &mut made) {
+                    // Somebody removed one above meanwhile, as it was empty.
+                    Err(error) if error.is_gone() => {}
+                    result => return result,
+                }
+            }
             create_place(place, controllers, &mut made)
         };
         let result = self.own().filter(|place| chosen(place)).try_for_each(&mut create);
@@ -258,6 +267,11 @@ pub(super) fn tree(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut dirs = vec![dir.to_owned()];
     let mut next = 0;
     while let Some(dir) = dirs.get(next).cloned() {
+        // A group's directory has a link for each group in it, and two of its own: most need no look inside.
+        if rustix::fs::stat(&dir).is_ok_and(|stat| stat.st_nlink == 2) {
+            next += 1;
+            continue;
+        }
         match std::fs::read_dir(&dir) {
             Ok(entries) => {
                 let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());

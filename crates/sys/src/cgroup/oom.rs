@@ -13,7 +13,7 @@ use crate::{Ctx as _, Error, Result, poll};
 impl Cgroup {
     /// How many processes of the group and below it the kernel has killed for want of memory: `oom_kill` of
     /// `memory.events` (version 2) or of `memory.oom_control` (version 1, Linux 4.13). `None` if the group
-    /// has no memory controller.
+    /// has no memory controller, or is the root.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
         let Some(place) = self.memory() else { return Ok(None) };
         match place.version {
@@ -39,7 +39,7 @@ impl Cgroup {
     }
 
     fn memory(&self) -> Option<&Place> {
-        self.place("memory").filter(|place| place.exists())
+        self.place("memory").filter(|place| !place.is_root() && place.exists())
     }
 }
 

@@ -10,7 +10,7 @@ struct Own(Cgroup);
 
 impl Own {
     fn new(what: &str) -> Self {
-        let path = format!("/wh-sys-test/{what}-{}", std::process::id());
+        let path = format!("/wh-sys-{}-{what}/inner", std::process::id());
         let own = Self(Layout::detect().unwrap().cgroup(path).unwrap());
         own.0.create().unwrap();
         own
@@ -19,8 +19,10 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.remove();
+        let path = std::path::Path::new(self.0.places()[0].path.as_str()).parent().unwrap();
+        let outer = Layout::detect().unwrap().cgroup(path).unwrap();
+        let _ = outer.kill();
+        let _ = outer.remove();
     }
 }
 
@@ -127,7 +129,7 @@ fn joined_from_within_by_descriptors() {
 
 #[test]
 fn only_chosen_controllers() {
-    let path = format!("/wh-sys-test/chosen-{}", std::process::id());
+    let path = format!("/wh-sys-{}-chosen/inner", std::process::id());
     let own = Own(Layout::detect().unwrap().cgroup(path).unwrap());
     own.0.create_with(&["pids"]).unwrap();
     for place in own.0.places() {
@@ -259,6 +261,9 @@ fn want_of_memory_is_told() {
     };
     group.write("memory", file, "16777216").unwrap();
     assert_eq!(group.stats().unwrap().memory.unwrap().limit, Some(16_777_216));
+    if group.read("memory", "memory.swap.max").is_ok() {
+        group.write("memory", "memory.swap.max", "0").unwrap();
+    }
     let watch = OomWatch::new(group).unwrap().unwrap();
     assert!(!watch.take().unwrap());
     assert_eq!((watch.kills().unwrap(), group.oom_kills().unwrap()), (Some(0), Some(0)));

@@ -12,6 +12,10 @@ use crate::{Ctx as _, Result};
 
 /// How deep we hold a descriptor open per level; what lies deeper is first moved up.
 const MAX_DEPTH: usize = 64;
+/// How many names are tried that somebody may have taken.
+const MAX_NAMES: u32 = 64;
+/// How often a directory is looked through again: somebody may be filling it.
+const MAX_PASSES: u32 = 100_000;
 
 /// Removes `path` and everything below. What is not there is removed already.
 ///
@@ -50,7 +54,7 @@ fn remove_entry(
         return Err(Errno::PERM);
     }
     if let Some(top) = top.filter(|_| depth >= MAX_DEPTH) {
-        return rustix::fs::renameat(dir, name, top, temp_name());
+        return move_up(dir, name, top);
     }
     let inner = match open_below(dir, name) {
         Err(Errno::NOENT) => return Ok(()),
@@ -63,9 +67,20 @@ fn remove_entry(
     }
 }
 
+/// Moves a directory into `top` under a name that is free.
+fn move_up(dir: BorrowedFd<'_>, name: &std::ffi::CStr, top: BorrowedFd<'_>) -> Result<(), Errno> {
+    for _ in 0..MAX_NAMES {
+        match rustix::fs::renameat(dir, name, top, temp_name()) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::EXIST)
+}
+
 /// Removes all entries of `dir`, in passes until there are none: what is too deep appears at the top.
 fn empty(dir: BorrowedFd<'_>, top: Option<BorrowedFd<'_>>, depth: usize) -> Result<(), Errno> {
-    loop {
+    for _ in 0..MAX_PASSES {
         let names = names(dir)?;
         let mut first_error = None;
         for name in &names {
@@ -80,6 +95,7 @@ fn empty(dir: BorrowedFd<'_>, top: Option<BorrowedFd<'_>>, depth: usize) -> Resu
             return Ok(());
         }
     }
+    Err(Errno::NOTEMPTY)
 }
 
 fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {

@@ -39,7 +39,7 @@ fn passes_what_is_stated_and_nothing_else() {
     let leak = std::fs::File::open("/dev/zero").unwrap();
     rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
     let (text, reaped) = output(
-        "env | grep -v -e ^PWD -e ^SHLVL -e ^_= -e ^OLDPWD; ls -l /proc/$$/fd | sed -n 's/.*[0-9] \\([0-9]* ->\\)/\\1/p'; pwd",
+        "env | grep -v -e ^PWD -e ^SHLVL -e ^_= -e ^OLDPWD; ls -l /proc/self/fd | grep -v /proc/ | sed -n 's/.*[0-9] \\([0-9]* ->\\)/\\1/p'; pwd",
         |command| {
             command.env("A", "1").env("A", "2 3").cwd("/tmp");
         },

@@ -1,0 +1,49 @@
+//! What the monitor gives up, and what shields it.
+
+use std::path::Path;
+
+use sys::process::caps::{self, Caps};
+
+use crate::message;
+
+/// Writes -1000 into our oom_score_adj; what stood there before, if it was changed.
+pub(super) fn shield_from_oom() -> Option<i32> {
+    let path = Path::new("/proc/self/oom_score_adj");
+    let before = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    // Only privileged callers may; without it the kernel may choose us, as it may any process.
+    std::fs::write(path, "-1000").ok()?;
+    Some(before)
+}
+
+/// After the start: nobody may look into our memory or open our program through /proc, and of root's power only what the
+/// rest of the work needs is kept. Programs that we start as root get their full power from the bounding set.
+///
+/// Not done: no_new_privs. It would be inherited by the runtimes of execs and by the exit command, and through the
+/// runtime by the container, where setuid programs would no longer work.
+pub(super) fn drop_power() {
+    if let Err(error) = sys::process::set_dumpable(false) {
+        message::warning(format_args!("become non-dumpable: {error}"));
+    }
+    if !rustix::process::geteuid().is_root() || no_root() {
+        return;
+    }
+    let keep = caps::mask(&[
+        caps::DAC_OVERRIDE,
+        caps::DAC_READ_SEARCH,
+        caps::FOWNER,
+        caps::KILL,
+        caps::SYS_RESOURCE,
+    ]);
+    let dropped = caps::get().and_then(|now| {
+        caps::set(Caps { effective: now.effective & keep, permitted: now.permitted & keep, ..now })
+    });
+    if let Err(error) = dropped {
+        message::warning(format_args!("drop capabilities: {error}"));
+    }
+}
+
+/// Whether root is no longer special (SECBIT_NOROOT): our children would then stay without power.
+fn no_root() -> bool {
+    rustix::thread::capabilities_secure_bits()
+        .is_ok_and(|bits| bits.contains(rustix::thread::CapabilitiesSecureBits::NO_ROOT))
+}
