@@ -15,6 +15,7 @@ mod measure;
 mod monitored;
 mod ours;
 mod plot;
+mod probes;
 mod report;
 mod soak;
 
@@ -37,7 +38,7 @@ struct Arguments {
     /// Rounds of each table.
     #[arg(long, default_value_t = 30)]
     rounds: usize,
-    /// Only these tables: life, create, exec, status, idle, logs, exit. Nothing is written then.
+    /// Only these tables: life, create, exec, status, idle, logs, exit, probes. Nothing is written then.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Containers for the status table.
@@ -66,6 +67,8 @@ struct Scale {
     monitors: usize,
     idle_seconds: u64,
     log_bytes: u64,
+    probed: usize,
+    probe_seconds: u64,
 }
 
 fn main() -> ExitCode {
@@ -86,7 +89,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let scale = if arguments.smoke {
-        Scale { rounds: 1, containers: 4, monitors: 2, idle_seconds: 1, log_bytes: 1 << 20 }
+        Scale {
+            rounds: 1,
+            containers: 4,
+            monitors: 2,
+            idle_seconds: 1,
+            log_bytes: 1 << 20,
+            probed: 2,
+            probe_seconds: 2,
+        }
     } else {
         Scale {
             rounds: arguments.rounds,
@@ -94,10 +105,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
             monitors: 50,
             idle_seconds: 10,
             log_bytes: 128 << 20,
+            probed: 100,
+            probe_seconds: 30,
         }
     };
     type Part = fn(Scale) -> Result<Vec<report::Table>>;
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("life", life::measure),
         ("create", monitored::measure),
         ("exec", execs::measure),
@@ -105,6 +118,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         ("idle", idle::measure),
         ("logs", logs::measure),
         ("exit", idle::measure_exit),
+        ("probes", probes::measure),
     ];
     let mut report = Report::default();
     for (name, part) in parts {

@@ -102,12 +102,12 @@ impl Monitored {
     /// Runs one exec to its end in a container.
     pub(crate) fn exec(&self, made: &Made, spec: &std::path::Path) -> Result<Phases> {
         let begin = Instant::now();
-        let mut command = self.common(&made.id, &self.dir.join("exec.log"));
+        let mut command = self.common(&made.id, &self.dir.join(&made.id).join("exec.log"));
         command
             .args(["--sync", "-e", "--exec-process-spec"])
             .arg(spec)
             .arg("-p")
-            .arg(self.dir.join("exec.pid"));
+            .arg(self.dir.join(&made.id).join("exec.pid"));
         let ended = command.spawn()?.wait()?;
         let time = since(begin);
         if ended.status.exit() != model::Exit::Code(0) {
