@@ -262,7 +262,7 @@ fn find_program(plan: &ProcessPlan, env: &[CString]) -> Result<CString> {
 fn executable(path: &CString) -> rustix::io::Result<()> {
     let stat = rustix::fs::stat(path.as_c_str())?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        return Err(rustix::io::Errno::ISDIR);
+        return Err(rustix::io::Errno::ACCESS); // as execve(2) says
     }
     rustix::fs::accessat(rustix::fs::CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS)
 }
