@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use model::oci::{LinuxResources, Spec};
+use sys::Ctx as _;
 use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
-use sys::{Ctx as _, durable};
 
 use crate::cgroup::{self, Cgroup, Driver, Layout, Request, Rights};
 use crate::clone;
@@ -373,5 +373,5 @@ fn died(undo: &Undo<'_>) -> Error {
 
 /// Writes `pid` for conmon and its like, who wait for the file: it is whole when it is there.
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    Ok(durable::replace_path(path, pid.to_string().as_bytes(), 0o644)?)
+    crate::record::replace(path, pid.to_string().as_bytes(), 0o644)
 }

@@ -151,7 +151,7 @@ impl Dir {
     /// The system's.
     pub fn write(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).map_err(std::io::Error::from).ctx("write", "state.json")?;
-        Ok(durable::replace_path(self.path.join("state.json"), &bytes, 0o600)?)
+        replace(&self.path.join("state.json"), &bytes, 0o600)
     }
 
     /// Keeps the configuration.
@@ -192,6 +192,15 @@ impl Dir {
         }
         Ok(record)
     }
+}
+
+/// Replaces a file atomically. It is of this boot only, so that nothing is synced to a disk.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default();
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent, flags, rustix::fs::Mode::empty()).ctx("open", parent)?;
+    Ok(durable::replace(&dir, name, bytes, mode, durable::Durability::Memory)?)
 }
 
 /// Reads and parses a config.json; gives the bytes too.

@@ -21,6 +21,8 @@ use crate::lifecycle::{self, Force, Whom};
 use crate::start;
 
 pub use options::Globals;
+pub(crate) use report::print;
+pub(crate) use usage as one_line_usage;
 
 /// Runs the command line `args`, the program's name first, and gives the exit status.
 #[must_use]
@@ -42,7 +44,7 @@ fn plain<T>(result: Result<T>) -> Result<T, (Error, u8)> {
     result.map_err(|error| (error, 1))
 }
 
-fn usage(error: lexopt::Error) -> Error {
+pub(crate) fn usage(error: lexopt::Error) -> Error {
     let text = error.to_string();
     Error::Usage(format!("parse command line: {}", text.lines().next().unwrap_or("")))
 }
