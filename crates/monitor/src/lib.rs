@@ -12,8 +12,11 @@ pub mod attach;
 pub mod cli;
 pub mod control;
 pub mod error;
+pub mod hidden;
 pub mod logs;
 pub mod message;
+pub mod pause;
+pub mod pin;
 pub mod poll;
 pub mod process;
 

@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(monitor::process::main(std::env::args_os().skip(1)))
+    let hidden = monitor::hidden::run(std::env::args_os());
+    let status = hidden.unwrap_or_else(|| monitor::process::main(std::env::args_os().skip(1)));
+    ExitCode::from(status)
 }

@@ -5,4 +5,6 @@
 mod attach;
 mod control;
 mod logs;
+mod pause;
+mod pin;
 mod scratch;
