@@ -73,6 +73,14 @@ struct Settled<'a> {
     oom_score_adj: Option<i32>,
 }
 
+/// The caller's pipes. Taken over before the fork, so that a number that is wrong is told to the caller.
+#[derive(Debug)]
+struct Pipes {
+    start: Pipe,
+    sync: Pipe,
+    attach: Pipe,
+}
+
 fn run(args: &Args, inherited: &[RawFd]) -> u8 {
     message::init(args.level, args.syslog.then_some(args.cid.as_str()));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -93,8 +101,12 @@ fn begin(args: &Args, inherited: &[RawFd]) -> Result<u8, Error> {
     }
     let oom_score_adj = harden::shield_from_oom();
     solo::exit_at_once_on(libc_signals::TERM);
-    let start_pipe = Pipe::from_env("_OCI_STARTPIPE")?;
-    start_pipe.wait();
+    let pipes = Pipes {
+        start: Pipe::from_env("_OCI_STARTPIPE")?,
+        sync: Pipe::from_env("_OCI_SYNCPIPE")?,
+        attach: if args.exec_attach() { Pipe::from_env("_OCI_ATTACHPIPE")? } else { Pipe::none() },
+    };
+    pipes.start.wait();
     if !args.sync
         && let solo::Forked::Parent(pid) =
             solo::fork().map_err(|cause| Error::io("fork", "monitor", cause))?
@@ -102,7 +114,7 @@ fn begin(args: &Args, inherited: &[RawFd]) -> Result<u8, Error> {
         return Ok(say_goodbye(args, pid));
     }
     let settled = Settled { args, inherited, oom_score_adj };
-    Ok(start::stand_by(&settled, logs, start_pipe))
+    Ok(start::stand_by(&settled, logs, pipes))
 }
 
 /// The first process's end: the monitor's pid is known, and written down.

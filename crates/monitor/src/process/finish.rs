@@ -83,7 +83,7 @@ fn announce(mut session: Session<'_>, reaped: Reaped, text: &str) -> u8 {
     solo::close_inherited(&unadopted(&session));
     session.clients.close(&session.poll);
     let oom =
-        session.oom.as_ref().map_or(model::Oom::None, |watch| watch.verdict(reaped.exit, session.oom_seen));
+        session.oom.as_mut().map_or(model::Oom::None, |watch| watch.verdict(reaped.exit, session.oom_seen));
     let record = exit::record(&args.cid, &reaped, oom);
     if let (Some(bundle), Some(_)) = (&args.bundle, &args.control_socket) {
         let written = serde_json::to_vec(&record).map_err(std::io::Error::other).and_then(|json| {

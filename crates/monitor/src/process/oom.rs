@@ -7,10 +7,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::{Exit, Oom};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Between the counting of a kill and the death lies less.
+const MOMENT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 enum Source {
@@ -23,10 +26,14 @@ enum Source {
 pub struct Watch {
     source: Source,
     counters: File,
-    /// Kills that were counted while the process that we stand beside was alive: it was not the one.
+    /// Kills that were counted well before the end: it was not the process that we stand beside.
     others: u64,
+    /// Kills that were counted when it was last seen alive, and when that was.
+    alive: (u64, Instant),
     /// Kills that were counted at all.
     kills: u64,
+    /// When to look although nothing happens: after the event comes the kill.
+    again_at: Option<Instant>,
 }
 
 /// What the counters said last.
@@ -73,9 +80,11 @@ impl Watch {
             File::options().write(true).open(&control)?.write_all(line.as_bytes())?;
             Source::V1 { event, control, events: 0 }
         };
-        let mut watch = Self { source, counters, others: 0, kills: 0 };
+        let mut watch =
+            Self { source, counters, others: 0, alive: (0, Instant::now()), kills: 0, again_at: None };
         watch.kills = watch.count().unwrap_or(0);
         watch.others = watch.kills;
+        watch.alive.0 = watch.kills;
         Ok(watch)
     }
 
@@ -83,6 +92,7 @@ impl Watch {
     /// there and not about to die of a SIGKILL.
     pub fn look(&mut self, alive: bool) -> Seen {
         let events = self.take_events();
+        self.again_at = (events > 0).then(|| Instant::now() + 2 * MOMENT);
         let counted = self.count();
         let mut new = counted.is_some_and(|kills| kills > self.kills);
         if let Some(kills) = counted {
@@ -92,21 +102,36 @@ impl Watch {
             *total += events;
             // One event comes by itself when the cgroup is removed.
             let removal = *total == 1 && !control.exists();
-            // Old kernels count no kills, and a child cgroup's kills are not in our counter: the event tells of them.
+            // The event comes before the kill is counted; a child cgroup's kills, and those of old kernels, are not counted.
             if events > 0 && !removal && !new {
-                self.kills += 1;
+                self.kills += u64::from(counted.is_none());
                 new = true;
             }
         }
         if alive {
-            self.others = self.kills;
+            self.settle();
+            self.alive = (self.kills, Instant::now());
         }
         Seen { new }
     }
 
+    /// When to look again although the descriptor is not ready.
+    #[must_use]
+    pub fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    /// A kill is counted a moment before it is done: who was seen alive just then may be the one.
+    fn settle(&mut self) {
+        if self.alive.1.elapsed() > MOMENT {
+            self.others = self.alive.0;
+        }
+    }
+
     /// Whom it was, once the process has ended as `exit` tells and [`look`](Self::look) was called for the last time.
     #[must_use]
-    pub fn verdict(&self, exit: Exit, seen: bool) -> Oom {
+    pub fn verdict(&mut self, exit: Exit, seen: bool) -> Oom {
+        self.settle();
         let init = self.kills > self.others && exit == Exit::Signal(9);
         match (seen, init) {
             (false, _) => Oom::None,

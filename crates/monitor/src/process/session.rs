@@ -55,6 +55,8 @@ pub(super) struct Session<'a> {
     /// The process that we stand beside; before it is known, 0.
     pub(super) pid: i32,
     pub(super) stranger: Option<Stranger>,
+    /// It was gone before anybody could wait for it.
+    pub(super) lost: bool,
     /// The runtime, while it runs.
     pub(super) runtime: i32,
     pub(super) ended: Option<model::ExitRecord>,
@@ -91,6 +93,7 @@ impl<'a> Session<'a> {
             oom_seen: false,
             pid: 0,
             stranger: None,
+            lost: false,
             runtime: 0,
             ended: None,
             accept_again: None,
@@ -102,7 +105,9 @@ impl<'a> Session<'a> {
     /// Waits until something happens, at most until `deadline`, and serves it.
     pub(super) fn turn(&mut self, deadline: Option<Instant>) {
         let now = Instant::now();
-        let deadlines = [deadline, self.accept_again, self.output.wake_at(), self.execs.deadline()];
+        let oom_again = self.oom.as_ref().and_then(Watch::again_at);
+        let deadlines =
+            [deadline, self.accept_again, self.output.wake_at(), self.execs.deadline(), oom_again];
         let timeout = deadlines.into_iter().flatten().map(|at| at.saturating_duration_since(now));
         let timeout = timeout.chain(self.logs.flush_in()).chain(self.clients.wake_in()).min();
         // Rounded up: a wait that ends a moment too soon would only be repeated.
@@ -138,6 +143,9 @@ impl<'a> Session<'a> {
                     self.accept_again = Some(now + ACCEPT_PAUSE);
                 }
             }
+        }
+        if self.oom.as_ref().and_then(Watch::again_at).is_some_and(|at| at <= now) {
+            self.look_for_oom();
         }
         self.output.adjust(self.clients.congested(), &self.poll);
         self.clients.set_reading(self.stdin.wants_more(), &self.poll);

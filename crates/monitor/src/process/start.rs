@@ -17,7 +17,7 @@ use super::session::{Session, send_signal};
 use super::stdin::Stdin;
 use super::stdio::{self, ConsoleSocket};
 use super::sync::{self, Key, Pipe};
-use super::{Settled, finish, harden};
+use super::{Pipes, Settled, finish, harden};
 use crate::cli::Args;
 use crate::cli::high::Api;
 use crate::logs::Logs;
@@ -42,16 +42,9 @@ impl From<Error> for Failure {
 }
 
 /// The monitor's whole life; its exit status.
-pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, start_pipe: Pipe) -> u8 {
+pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, pipes: Pipes) -> u8 {
     let args = settled.args;
-    // Until the sync pipe is known, nobody can be told.
-    let sync = match Pipe::from_env("_OCI_SYNCPIPE") {
-        Ok(sync) => sync,
-        Err(error) => {
-            message::error(error);
-            return 1;
-        }
-    };
+    let Pipes { start: start_pipe, sync, attach: attach_pipe } = pipes;
     let mut session = match Session::new(settled, logs, sync) {
         Ok(session) => session,
         Err(error) => {
@@ -59,7 +52,7 @@ pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, start_pipe: Pipe) -> u
             return 1;
         }
     };
-    match start(&mut session, start_pipe) {
+    match start(&mut session, start_pipe, attach_pipe) {
         Ok(()) => {}
         Err(failure) => {
             let (ran, text) = match failure {
@@ -84,7 +77,7 @@ pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, start_pipe: Pipe) -> u
     }
 }
 
-fn start(session: &mut Session<'_>, start_pipe: Pipe) -> Result<(), Failure> {
+fn start(session: &mut Session<'_>, start_pipe: Pipe, mut attach_pipe: Pipe) -> Result<(), Failure> {
     let args = session.settled.args;
     let passthrough = session.logs.passthrough();
     if let (Some(host), Some(bundle)) = (&args.sdnotify_socket, &args.bundle) {
@@ -92,7 +85,6 @@ fn start(session: &mut Session<'_>, start_pipe: Pipe) -> Result<(), Failure> {
         watch(session, &proxy, Kind::Notify)?;
         session.notify = Some(proxy);
     }
-    let mut attach_pipe = if args.exec_attach() { Pipe::from_env("_OCI_ATTACHPIPE")? } else { Pipe::none() };
     if !passthrough {
         stdio::forget_own()?;
     }
@@ -253,7 +245,10 @@ fn begin(session: &mut Session<'_>) -> Result<(), Failure> {
             watch(session, &stranger, Kind::Pid)?;
             session.stranger = Some(stranger);
         }
-        Some(Err(error)) => message::debug(format_args!("watch pid {}: {error}", session.pid)),
+        Some(Err(error)) => {
+            message::debug(format_args!("watch pid {}: {error}", session.pid));
+            session.lost = true;
+        }
     }
     tell_pid(session, args);
     match Watch::of(session.pid) {
@@ -286,10 +281,7 @@ impl Session<'_> {
         if let Some(reaped) = self.children.take(self.pid) {
             return Some(reaped);
         }
-        let gone = match &self.stranger {
-            Some(stranger) => stranger.is_gone(),
-            None => false,
-        };
+        let gone = self.lost || self.stranger.as_ref().is_some_and(Stranger::is_gone);
         gone.then(|| Reaped { pid: self.pid, exit: model::Exit::Lost, usage: model::Usage::default() })
     }
 

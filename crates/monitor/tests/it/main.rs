@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not go on fails")]
 
 mod attach;
+mod contract;
 mod control;
 mod logs;
 mod pause;
 mod pin;
 mod scratch;
+mod stand;
