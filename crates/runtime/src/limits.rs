@@ -6,6 +6,10 @@ use model::oci::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::cgroups::Group;
 
+mod write;
+
+pub(crate) use self::write::write;
+
 /// Reads them. What has no file here is absent; no limit is -1.
 pub(crate) fn read(group: &Group) -> LinuxResources {
     let dir = |controller: &str| group.dir(controller);

@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 
 use model::State;
-use model::oci::LinuxResources;
+use model::oci::{LinuxCpu, LinuxMemory, LinuxResources};
 use model::spec::{check_resources, merge_resources};
 use serde_json::Value;
 
@@ -94,10 +94,63 @@ fn update(locked: &mut Locked, resources: &LinuxResources) -> Result<LinuxResour
     }
 }
 
-/// Lets the runtime set `resources`, and reads what came of it.
+/// Lets the runtime set `resources`, and reads what came of it. What the runtime can't (crun 1.8 can't lift
+/// a limit of tasks) is written here, where no systemd keeps a copy of the limits; an error is the runtime's.
 fn apply(container: &Container, resources: &LinuxResources) -> Result<LinuxResources> {
     let text = to_bytes(resources)?;
-    container.driver().run(OP, ["update", "--resources", "-", container.id().as_str()], &text)?;
+    let update = ["update", "--resources", "-", container.id().as_str()];
+    let ran = container.driver().run(OP, update, &text).and_then(|_| check(container, resources));
+    let error = match ran {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    match write(container, resources) {
+        Ok(found) => {
+            tracing::debug!(container = %container.id(), %error, "the runtime can't set limits that the kernel takes");
+            Ok(found)
+        }
+        Err(_) => Err(error),
+    }
+}
+
+/// Sets `resources` without the runtime.
+fn write(container: &Container, resources: &LinuxResources) -> Result<LinuxResources> {
+    let record = container.record();
+    match record.own_group() {
+        Some(group) if !record.handler.systemd && only_known(resources) => limits::write(&group, resources)?,
+        _ => return Err(Error::unsupported(OP, container.id(), "only the runtime can")),
+    }
+    check(container, resources)
+}
+
+/// Whether there is nothing in it but what [`limits::write`] writes.
+fn only_known(resources: &LinuxResources) -> bool {
+    let (memory, cpu) =
+        (resources.memory.clone().unwrap_or_default(), resources.cpu.clone().unwrap_or_default());
+    let known = LinuxResources {
+        memory: resources.memory.as_ref().map(|_| LinuxMemory {
+            limit: memory.limit,
+            reservation: memory.reservation,
+            swap: memory.swap,
+            ..LinuxMemory::default()
+        }),
+        cpu: resources.cpu.as_ref().map(|_| LinuxCpu {
+            shares: cpu.shares,
+            quota: cpu.quota,
+            period: cpu.period,
+            cpus: cpu.cpus,
+            mems: cpu.mems,
+            ..LinuxCpu::default()
+        }),
+        pids: resources.pids.clone(),
+        ..LinuxResources::default()
+    };
+    known == *resources
+}
+
+/// # Errors
+/// [`Error::Runtime`] when something of `resources` is not in force.
+fn check(container: &Container, resources: &LinuxResources) -> Result<LinuxResources> {
     let found = in_force(container, OP)?;
     match limits::difference(resources, &found) {
         None => Ok(found),
