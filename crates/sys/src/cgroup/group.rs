@@ -236,11 +236,18 @@ fn create_place(place: &Place, controllers: Option<&[&str]>, made: &mut Vec<Path
     Ok(())
 }
 
-/// Enables controllers for the groups below `dir`. What the kernel refuses (processes in that group, a
-/// controller that is used in version 1) is left: who needs it finds its file missing.
+/// Enables controllers for the groups below `dir`. What the kernel refuses (a controller that is used in
+/// version 1) is left: who needs it finds its file missing.
+///
+/// A group that has processes is left as it is: some controllers could be enabled, but would make it a
+/// threaded one, and those below it useless (the kernel's cgroup-v2, Threads). Only the root, which has no
+/// type, may have both.
 fn enable(place: &Place, dir: &Path, controllers: Option<&[&str]>) {
     let at = |dir: &Path| Place { dir: dir.to_owned(), ..place.clone() };
     let list = |file: &str| file::read(&at(dir), file).unwrap_or_default();
+    if !list("cgroup.type").is_empty() && !list("cgroup.procs").trim().is_empty() {
+        return;
+    }
     let (available, enabled) = (list("cgroup.controllers"), list("cgroup.subtree_control"));
     for name in available.split_ascii_whitespace() {
         let wanted = controllers.is_none_or(|controllers| controllers.contains(&name));
