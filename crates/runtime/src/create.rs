@@ -29,7 +29,7 @@ use crate::event::Happened;
 use crate::handler::Handler;
 use crate::record::Record;
 use crate::runtimes::Inner;
-use crate::{Container, CreateRequest, Error, Result, Runtimes, blocking, point};
+use crate::{Container, CreateRequest, Error, GivenUp, Result, Runtimes, blocking, point};
 
 mod monitor;
 
@@ -53,8 +53,8 @@ impl Runtimes {
         };
         let inner = self.inner().clone();
         let id = request.id.clone();
-        let given_up = GivenUp(Arc::new(AtomicBool::new(false)));
-        let flag = given_up.0.clone();
+        let given_up = GivenUp::new();
+        let flag = given_up.flag();
         let (sender, receiver) = oneshot::channel();
         // Ends by the deadline and its undo; the caller that waits for it may be gone.
         tokio::spawn(async move {
@@ -68,15 +68,6 @@ impl Runtimes {
         let container = container.ok_or_else(|| Error::Cancelled { op: OP, object: id.to_string() })?;
         container.watch();
         Ok(container)
-    }
-}
-
-/// Set when the caller is dropped.
-struct GivenUp(Arc<AtomicBool>);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The runtime's command line, as runc has it: one call, its failure with its own words.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Id;
@@ -49,10 +49,6 @@ impl Driver {
     pub(crate) fn logging_to(mut self, log: PathBuf) -> Self {
         self.log = log;
         self
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.handler.path
     }
 
     /// The arguments before the command, without `--systemd-cgroup`, which a monitor adds itself.

@@ -21,7 +21,6 @@ pub struct Handler {
     config: HandlerConfig,
     manager: CgroupManager,
     probe_timeout: Duration,
-    command_timeout: Duration,
     version: OnceCell<Version>,
     features: OnceCell<Arc<Value>>,
 }
@@ -80,7 +79,6 @@ impl Handler {
             config,
             manager: all.cgroup_manager.decided(),
             probe_timeout: all.probe_timeout,
-            command_timeout: all.command_timeout,
             version: OnceCell::new(),
             features: OnceCell::new(),
         })
@@ -180,10 +178,6 @@ impl Handler {
     pub(crate) fn monitor_record(&self) -> MonitorRecord {
         let monitor = &self.config.monitor;
         MonitorRecord { path: monitor.path.clone(), env: monitor.env.clone(), process: None, cgroup: None }
-    }
-
-    pub(crate) fn command_timeout(&self) -> Duration {
-        self.command_timeout
     }
 }
 

@@ -19,12 +19,12 @@
 //! container.delete(false).await?;
 //! # Ok(()) }
 //! ```
-#![allow(dead_code, reason = "the skeleton: taken out when all is written")]
 
 mod attach;
 pub mod blocking;
 mod bundle;
 mod cgroups;
+mod checkpoint;
 mod cleanup;
 mod clock;
 pub mod config;
@@ -35,7 +35,7 @@ mod dir;
 mod driver;
 mod error;
 mod event;
-pub mod exec;
+mod exec;
 mod handler;
 mod kill;
 mod limits;
@@ -58,11 +58,12 @@ mod systemd;
 mod update;
 mod watch;
 
+pub use attach::{Attached, Output};
 pub use config::{CgroupManager, HandlerConfig, HandlerKind, MonitorConfig, RuntimeConfig, TrustConfig};
 pub use container::Container;
 pub use error::{Error, Kind, Result};
 pub use event::{Event, Happened};
-pub use exec::{Attached, Exec, Output};
+pub use exec::Exec;
 pub use handler::{Handler, HandlerReport, Version};
 pub use logs::{LogLine, LogOptions, LogReader};
 pub use ps::Process;
@@ -77,4 +78,24 @@ pub use stream::Events;
 pub(crate) fn point(name: &'static str) -> Result<()> {
     use sys::Ctx as _;
     Ok(sys::fail::point(name).ctx("pass", name)?)
+}
+
+/// Tells blocking work that its caller was dropped.
+pub(crate) struct GivenUp(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl GivenUp {
+    pub(crate) fn new() -> Self {
+        Self(std::sync::Arc::default())
+    }
+
+    /// True once this is dropped.
+    pub(crate) fn flag(&self) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
+        self.0.clone()
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }

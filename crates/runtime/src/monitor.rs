@@ -13,6 +13,7 @@ use sys::process::{Command, Session, Stopped};
 use sys::socket::{Blocking, Kind, pair};
 
 use crate::process::said;
+use crate::ready::Ready;
 use crate::record::MonitorRecord;
 use crate::{Error, Result};
 
@@ -96,13 +97,39 @@ impl Answers {
         Self { sync: File::from(sync), buffer: Vec::new() }
     }
 
+    /// To wait for more in tokio; reading is non-blocking from then on.
+    pub(crate) fn ready(&self) -> Result<Ready> {
+        rustix::io::ioctl_fionbio(&self.sync, true).ctx("set", "non-blocking pipe")?;
+        Ready::of(&self.sync)
+    }
+
+    /// A line that was read already.
+    pub(crate) fn take_line(&mut self) -> Option<Vec<u8>> {
+        let at = self.buffer.iter().position(|byte| *byte == b'\n')?;
+        let rest = self.buffer.split_off(at + 1);
+        Some(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// What was read without a line's end.
+    pub(crate) fn take_rest(&mut self) -> Option<Vec<u8>> {
+        Some(std::mem::take(&mut self.buffer)).filter(|rest| !rest.is_empty())
+    }
+
+    /// Reads once; 0 at the end.
+    pub(crate) fn fill(&mut self) -> std::io::Result<usize> {
+        let mut chunk = [0; 4096];
+        let n = std::io::Read::read(&mut self.sync, &mut chunk)?;
+        if self.buffer.len() <= ANSWER_MAX {
+            self.buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
+        }
+        Ok(n)
+    }
+
     /// The next line, of at most [`ANSWER_MAX`] bytes. `given_up` is asked now and then.
     pub(crate) fn line(&mut self, end: Instant, given_up: &dyn Fn() -> bool) -> Result<Vec<u8>, NoAnswer> {
-        use std::io::Read as _;
         loop {
-            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(at + 1);
-                return Ok(std::mem::replace(&mut self.buffer, rest));
+            if let Some(line) = self.take_line() {
+                return Ok(line);
             }
             if self.buffer.len() > ANSWER_MAX {
                 return Err(NoAnswer::Odd(format!("more than {ANSWER_MAX} bytes")));
@@ -116,12 +143,10 @@ impl Answers {
                 Ok(true) => {}
                 Err(error) => return Err(NoAnswer::Failed(error.into())),
             }
-            let mut chunk = [0; 4096];
-            match self.sync.read(&mut chunk) {
-                Ok(0) if self.buffer.is_empty() => return Err(NoAnswer::Silent),
+            match self.fill() {
                 // A last line without its end: what is in it decides.
-                Ok(0) => return Ok(std::mem::take(&mut self.buffer)),
-                Ok(n) => self.buffer.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Ok(0) => return self.take_rest().ok_or(NoAnswer::Silent),
+                Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                     return Err(NoAnswer::Silent);

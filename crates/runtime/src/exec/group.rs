@@ -1,0 +1,109 @@
+//! An exec's own cgroup, below its container's: what is killed with it.
+//!
+//! runc's `exec --cgroup` (and that of what follows its command line) joins one in the hierarchy that is
+//! named. crun's on version 1 leaves the container's cgroups in all others, so for crun there is one in
+//! every hierarchy: below the container's, under its limits.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sys::Ctx as _;
+use sys::pidfd::PidFd;
+
+use crate::Result;
+use crate::cgroups::{Group, is_v1};
+use crate::record::Record;
+
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The hierarchy of version 1 that it is in: it knows how to freeze, and limits nothing.
+const CONTROLLER: &str = "freezer";
+
+/// The cgroup, or none where the container has none of its own.
+#[derive(Debug)]
+pub(super) struct ExecGroup {
+    name: String,
+    dirs: Vec<PathBuf>,
+    /// Stands for the directories and for nothing else.
+    group: Option<Group>,
+    /// It is in every hierarchy.
+    everywhere: bool,
+}
+
+impl ExecGroup {
+    pub(super) fn make(record: &Record, name: &str, runtime: &str) -> Result<Self> {
+        let everywhere = is_v1() && runtime.starts_with("crun");
+        let mut group = Self { name: name.to_owned(), dirs: Vec::new(), group: None, everywhere };
+        let Some(parent) = record.own_group() else { return Ok(group) };
+        let parents = if everywhere { parent.dirs() } else { parent.dir(CONTROLLER).into_iter().collect() };
+        for parent in parents {
+            let dir = parent.join(name);
+            let made = std::fs::create_dir(&dir).ctx("mkdir", &dir);
+            let made = made.and_then(|()| {
+                group.dirs.push(dir.clone());
+                inherit_cpus(&parent, &dir)
+            });
+            if let Err(error) = made {
+                // What is empty can be removed, and the first error is the one to tell.
+                let _ = group.remove();
+                return Err(error.into());
+            }
+        }
+        group.group = Group::at(&format!("{}/{name}", record.group)).filter(|_| !group.dirs.is_empty());
+        Ok(group)
+    }
+
+    /// What is added to the runtime's `exec`.
+    pub(super) fn runtime_args(&self) -> Vec<String> {
+        if self.group.is_none() {
+            return Vec::new();
+        }
+        let one = is_v1() && !self.everywhere;
+        let group = if one { format!("{CONTROLLER}:{}", self.name) } else { self.name.clone() };
+        vec!["--cgroup".to_owned(), group]
+    }
+
+    /// Kills the program and all that it started. Without a cgroup only the program.
+    pub(super) fn kill(&self, process: Option<&PidFd>) {
+        if let Some(group) = &self.group
+            && !group.kill(KILL_TIMEOUT)
+        {
+            tracing::warn!(group = %group.path(), "processes of an exec do not die");
+        }
+        // One that has ended is what is wanted.
+        let _ = process.map(|process| process.signal(9));
+    }
+
+    /// Removes it. What the program left running goes on in the container's cgroup.
+    pub(super) fn remove(&self) -> Result<()> {
+        self.dirs.iter().try_for_each(|dir| remove(dir))
+    }
+}
+
+/// On version 1 a cpuset without processors takes no process.
+fn inherit_cpus(parent: &Path, dir: &Path) -> sys::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let Ok(value) = std::fs::read(parent.join(file)) else { return Ok(()) };
+        std::fs::write(dir.join(file), value).ctx("write", dir.join(file))?;
+    }
+    Ok(())
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    let mut last = Ok(());
+    for pause in [0, 1, 5, 20, 50, 100] {
+        std::thread::sleep(Duration::from_millis(pause));
+        let parent = dir.parent().map(|parent| parent.join("cgroup.procs")).unwrap_or_default();
+        for pid in std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
+            // It may have ended; what stays is seen by the removal.
+            let _ = std::fs::write(&parent, pid);
+        }
+        last = match std::fs::remove_dir(dir).ctx("rmdir", dir) {
+            Err(error) if error.is_gone() => Ok(()),
+            result => result,
+        };
+        if last.is_ok() {
+            break;
+        }
+    }
+    Ok(last?)
+}
