@@ -88,3 +88,26 @@ async fn a_reader_that_is_cancelled_goes_on_without_loss() {
     container.stop(TERM, LONG).await.unwrap();
     container.delete(false).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_loses_nothing() {
+    let rig = Rig::new("rotate");
+    let bundle = waiter("rotate", "trap 'exit 0' TERM; trap 'echo one-more' USR1");
+    let container = rig.ready(&bundle).await;
+    let reader = container.logs(follow()).await.unwrap();
+    let lines = tokio::spawn(all(reader));
+    let log = rig.log(&bundle);
+    for name in ["20260101-000001", "20260101-000002"] {
+        // As the kubelet does it.
+        std::fs::rename(&log, format!("{}.{name}", log.display())).unwrap();
+        container.reopen_log().await.unwrap();
+        testkit::wait_until("the new file", || log.exists());
+        container.kill("USR1".parse().unwrap()).await.unwrap();
+        rig.said(&bundle, "one-more");
+    }
+    container.stop(TERM, LONG).await.unwrap();
+    assert_eq!(texts(&lines.await.unwrap()), ["ready", "one-more", "one-more"]);
+    let past = all(container.logs(LogOptions::default()).await.unwrap()).await;
+    assert_eq!(texts(&past), ["ready", "one-more", "one-more"]);
+    container.delete(false).await.unwrap();
+}

@@ -10,6 +10,7 @@ mod life;
 mod logs;
 mod pause;
 mod rig;
+mod rows;
 mod stats;
 mod stop;
 mod update;

@@ -13,13 +13,15 @@ pub(crate) const TERM: Signal = Signal::TERM;
 
 pub(crate) struct Rig {
     pub(crate) runtimes: Runtimes,
+    base: PathBuf,
     root: PathBuf,
 }
 
 impl Rig {
     pub(crate) fn new(what: &str) -> Self {
-        let root = Path::new("/run").join(unique_id(what));
-        Self { runtimes: open(&root), root }
+        let base = Path::new("/run").join(unique_id(what));
+        let root = base.join("state");
+        Self { runtimes: open(&root), base, root }
     }
 
     /// The same state root as another process sees it: nothing is shared but the files.
@@ -28,12 +30,19 @@ impl Rig {
     }
 
     pub(crate) fn log(&self, bundle: &Bundle) -> PathBuf {
-        self.root.join(format!("{}.log", bundle.id()))
+        self.base.join(format!("{}.log", bundle.id()))
     }
 
     /// The container's state directory.
     pub(crate) fn dir(&self, bundle: &Bundle) -> PathBuf {
         self.root.join(bundle.id())
+    }
+
+    /// Moves the state directory away, as if no process had ever heard of it, and says where to.
+    pub(crate) fn aside(&self, bundle: &Bundle) -> PathBuf {
+        let aside = self.base.join(format!("aside-{}", bundle.id()));
+        std::fs::rename(self.dir(bundle), &aside).unwrap();
+        aside
     }
 
     pub(crate) async fn create(&self, bundle: &Bundle) -> Container {
@@ -69,7 +78,7 @@ impl Drop for Rig {
         if std::thread::panicking() {
             testkit::kill_cgroups(testkit::mark());
         }
-        let _ = std::fs::remove_dir_all(&self.root);
+        let _ = std::fs::remove_dir_all(&self.base);
     }
 }
 
