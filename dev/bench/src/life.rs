@@ -46,10 +46,10 @@ pub(crate) fn measure(scale: Scale) -> Result<Vec<Table>> {
     Ok(vec![Table::of_times("life", "create, start, wait, delete", TEXT, &series)])
 }
 
-/// The floor program, which stands beside this one.
+/// The floor program, which stands beside our static programs.
 pub(crate) fn floor_program() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("floor");
-    anyhow::ensure!(path.is_file(), "{}: not built", path.display());
+    let path = testkit::programs().join("floor");
+    anyhow::ensure!(path.is_file(), "{}: not built: run cargo xtask build", path.display());
     Ok(path)
 }
 

@@ -10,6 +10,8 @@ use crate::command::{cargo, root, run};
 
 /// The programs that stand beside or inside every container.
 pub(crate) const STATIC: [&str; 2] = ["wharf-monitor", "wharf-oci"];
+/// Built like them, for the bench.
+const FLOOR: &str = "floor";
 /// glibc linked in, no relocation at start: fewer private pages in each monitor.
 const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Named, so that procedural macros (shared objects) are not built with [`FLAGS`].
@@ -27,9 +29,9 @@ pub(crate) fn build(failpoints: bool) -> Result<()> {
     command
         .args(["build", "--quiet", "--profile", "static", "--target", TARGET, "--target-dir"])
         .arg(&scratch)
-        .args(["--package", "monitor", "--package", "ocirun"])
+        .args(["--package", "monitor", "--package", "ocirun", "--package", FLOOR])
         .env("RUSTFLAGS", FLAGS);
-    for program in STATIC {
+    for program in STATIC.into_iter().chain([FLOOR]) {
         command.args(["--bin", program]);
     }
     if failpoints {
@@ -38,7 +40,7 @@ pub(crate) fn build(failpoints: bool) -> Result<()> {
     run(&mut command)?;
     let target = directory(failpoints);
     fs::create_dir_all(&target).with_context(|| format!("mkdir {}", target.display()))?;
-    for program in STATIC {
+    for program in STATIC.into_iter().chain([FLOOR]) {
         let from = scratch.join(TARGET).join("static").join(program);
         // Renamed into place: a test may be running the old one.
         let draft = target.join(format!(".{program}.{}", std::process::id()));

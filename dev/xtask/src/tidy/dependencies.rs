@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::command::{cargo, output, root};
 
 /// Each crate and the crates of ours that it may use; what is not listed may use nothing of ours.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("sys", &["model"]),
     ("ocirun", &["model", "sys"]),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("ctl", &["model", "sys", "runtime"]),
     ("testkit", &["model", "sys"]),
     ("xtask", &[]),
+    ("floor", &["sys"]),
     ("bench", &["model", "sys", "runtime", "testkit"]),
 ];
 /// Crates that must stay synchronous: no tokio beneath them, at any depth.

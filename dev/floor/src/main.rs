@@ -105,16 +105,16 @@ fn limit(dir: &Path) -> Result<()> {
     for (file, text) in limits.iter().filter(|(file, _)| dir.join(file).exists()) {
         fs::write(dir.join(file), text).with_context(|| format!("write {}/{file}", dir.display()))?;
     }
-    // A cpuset is empty until it is told.
+    if !dir.starts_with("/sys/fs/cgroup/cpuset") {
+        return Ok(());
+    }
+    // A cpuset of v1 is empty until it is told, from the top.
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let parent = dir
-            .ancestors()
-            .find_map(|up| fs::read_to_string(up.join(file)).ok().filter(|text| !text.trim().is_empty()));
-        if let (true, Some(text)) =
-            (dir.join("cpuset.mems").exists() && dir.starts_with("/sys/fs/cgroup/cpuset"), parent)
-        {
-            for up in [dir.parent().unwrap_or(dir), dir] {
-                fs::write(up.join(file), text.trim())
+        let all =
+            fs::read_to_string(Path::new("/sys/fs/cgroup/cpuset").join(file)).context("read the cpuset")?;
+        for up in [dir.parent().unwrap_or(dir), dir] {
+            if up != Path::new("/sys/fs/cgroup/cpuset") {
+                fs::write(up.join(file), all.trim())
                     .with_context(|| format!("write {}/{file}", up.display()))?;
             }
         }
