@@ -7,7 +7,7 @@
 //! What each step made is told by the record that was saved before it, so an undo after an error, and one by
 //! another process after our death, are the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -102,16 +102,19 @@ struct Creation<'a> {
 fn create(
     inner: &Arc<Inner>,
     handler: &Handler,
-    request: CreateRequest,
+    mut request: CreateRequest,
     given_up: &AtomicBool,
 ) -> Result<Container> {
     let begin = Instant::now();
     let systemd = handler.cgroup_manager() == CgroupManager::Systemd;
-    check_log(&request)?;
+    let dir = inner.root.dir(&request.id);
+    match request.log.as_mut().filter(|log| is_file_name(log)) {
+        Some(log) => *log = dir.path().join(&log),
+        None => check_log(&request)?,
+    }
     let bundle = Bundle::read(&request, systemd)?;
     let timeout = handler.config().create_timeout;
     let timeout = request.deadline.map_or(timeout, |wanted| wanted.min(timeout));
-    let dir = inner.root.dir(&request.id);
     let record = first_record(handler, &request, &bundle)?;
     let request = &request;
     let mut creation = Creation { inner, handler, request, dir, record, begin, timeout, given_up };
@@ -122,11 +125,17 @@ fn create(
     }
 }
 
+/// Whether it is a name without a directory, as a log in the container's own directory has it.
+fn is_file_name(path: &Path) -> bool {
+    path.file_name() == Some(path.as_os_str())
+        && path.to_str().is_some_and(|name| !name.contains([':', '\n']))
+}
+
 fn check_log(request: &CreateRequest) -> Result<()> {
     let Some(log) = &request.log else { return Ok(()) };
     let bad = |cause: &str| Error::invalid(OP, format!("{}: log {}", request.id, log.display()), cause);
     if !log.is_absolute() {
-        return Err(bad("is no absolute path"));
+        return Err(bad("is no absolute path, nor a file name"));
     }
     if log.to_str().is_none_or(|text| text.contains([':', '\n', '\0'])) {
         return Err(bad("has a colon, a newline or what is no UTF-8, which a monitor can't take"));

@@ -36,6 +36,7 @@ mod driver;
 mod error;
 mod event;
 mod exec;
+mod from_file;
 mod handler;
 mod kill;
 mod limits;

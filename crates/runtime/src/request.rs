@@ -62,7 +62,8 @@ pub struct CreateRequest {
     pub bundle: PathBuf,
     /// Its standard streams.
     pub io: Io,
-    /// Its log in the CRI's format; None: output is not kept.
+    /// Its log in the CRI's format: an absolute path, or a file name in the container's own directory; None:
+    /// output is not kept.
     pub log: Option<PathBuf>,
     /// Bytes after which the log starts anew; None: never.
     pub log_size_max: Option<u64>,

@@ -1,0 +1,137 @@
+//! run, create, start, attach.
+
+use std::process::ExitCode;
+
+use runtime::{Attached, Container, Io, Stdin};
+
+use super::{each, print};
+use crate::args::{AttachArgs, CreateArgs, Global, RunArgs, StartArgs};
+use crate::detach::DetachKeys;
+use crate::streams::{Left, Peer, Session};
+use crate::{request, setup};
+
+pub(super) async fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let detach = DetachKeys::parse(&args.detach_keys).map_err(anyhow::Error::msg)?;
+    let container = make(global, &args.container).await?;
+    let result = run_made(global, args, &container, detach).await;
+    if let Err(error) = &result
+        && args.rm
+    {
+        tracing::debug!(%error, "removing what did not run");
+        container.delete(true).await?;
+    }
+    result
+}
+
+async fn run_made(
+    global: &Global,
+    args: &RunArgs,
+    container: &Container,
+    detach: DetachKeys,
+) -> anyhow::Result<ExitCode> {
+    if args.detach {
+        container.start().await?;
+        if args.rm {
+            super::life::spawn_rm_when_over(global, container)?;
+        }
+        print(container.id())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Joined before the start: not a byte is missed.
+    let attached = container.attach().await?;
+    container.start().await?;
+    let session = Session {
+        stdin: args.container.interactive,
+        terminal: args.container.tty,
+        detach,
+        forward_signals: true,
+    };
+    let code = hold(container, &attached, session).await?;
+    match code {
+        Some(code) if args.rm => {
+            container.delete(false).await?;
+            Ok(ExitCode::from(code))
+        }
+        Some(code) => Ok(ExitCode::from(code)),
+        None => {
+            if args.rm {
+                super::life::spawn_rm_when_over(global, container)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The exit status of the container, or none when it goes on without us.
+async fn hold(container: &Container, attached: &Attached, session: Session) -> anyhow::Result<Option<u8>> {
+    match session.hold(attached, Peer::Container(container)).await? {
+        Left::Detached => Ok(None),
+        Left::Ended => Ok(Some(container.wait().await?.code)),
+        Left::Told(signal) => Ok(Some(128u8.saturating_add(u8::try_from(signal.number()).unwrap_or(0)))),
+    }
+}
+
+pub(super) async fn create(global: &Global, args: &CreateArgs) -> anyhow::Result<ExitCode> {
+    let container = make(global, &args.container).await?;
+    print(container.id())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn make(global: &Global, args: &crate::args::ContainerArgs) -> anyhow::Result<Container> {
+    let runtimes = setup::runtimes(global)?;
+    let mut prepared = request::prepare(args)?;
+    if let Some(trust) = args.trust {
+        let trust = match trust {
+            crate::args::TrustArg::Trusted => model::trust::Trust::Trusted,
+            crate::args::TrustArg::Untrusted => model::trust::Trust::Untrusted,
+        };
+        let handler = runtimes.handler_for(trust, args.process.privileged, args.handler.as_deref())?;
+        prepared.request.handler = Some(handler.name().to_owned());
+    }
+    Ok(runtimes.create(prepared.request.clone()).await?)
+}
+
+pub(super) async fn start(global: &Global, args: &StartArgs) -> anyhow::Result<ExitCode> {
+    if !args.attach {
+        return each(global, "start", &args.targets.containers, async |c| Ok(c.start().await?)).await;
+    }
+    let [name] = args.targets.containers.as_slice() else {
+        anyhow::bail!("start --attach takes one container");
+    };
+    let container = setup::runtimes(global)?.find(name).await?;
+    let attached = container.attach().await?;
+    container.start().await?;
+    let session = Session {
+        stdin: takes_input(&container),
+        terminal: has_terminal(&container),
+        detach: DetachKeys::parse("ctrl-p,ctrl-q").map_err(anyhow::Error::msg)?,
+        forward_signals: true,
+    };
+    let code = hold(&container, &attached, session).await?;
+    Ok(ExitCode::from(code.unwrap_or(0)))
+}
+
+pub(super) async fn attach(global: &Global, args: &AttachArgs) -> anyhow::Result<ExitCode> {
+    let container = setup::runtimes(global)?.find(&args.container).await?;
+    let attached = container.attach().await?;
+    let session = Session {
+        stdin: !args.no_stdin && takes_input(&container),
+        terminal: has_terminal(&container),
+        detach: DetachKeys::parse(&args.detach_keys).map_err(anyhow::Error::msg)?,
+        forward_signals: true,
+    };
+    let code = hold(&container, &attached, session).await?;
+    Ok(ExitCode::from(code.unwrap_or(0)))
+}
+
+fn takes_input(container: &Container) -> bool {
+    match container.status().io {
+        Io::Terminal { .. } => crate::terminal::size().is_some(),
+        Io::Pipes { stdin } => stdin != Stdin::None,
+        Io::Null => false,
+    }
+}
+
+fn has_terminal(container: &Container) -> bool {
+    matches!(container.status().io, Io::Terminal { .. })
+}
