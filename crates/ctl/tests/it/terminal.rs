@@ -13,7 +13,8 @@ fn at_terminal(wharf: &Wharf, words: &[&str]) -> Terminal {
 #[test]
 fn a_shell_with_sizes_and_ctrl_c() {
     let wharf = Wharf::new();
-    let mut terminal = at_terminal(&wharf, &wharf.with_rootfs(&["run", "--rm", "-it"], &["sh"]));
+    let mut terminal =
+        at_terminal(&wharf, &wharf.with_rootfs(&["run", "--rm", "--name", "c", "-it"], &["sh"]));
     terminal.expect("# ");
     terminal.resize(33, 101);
     // The new size arrives when it arrives: asked until it is there.
@@ -23,6 +24,9 @@ fn a_shell_with_sizes_and_ctrl_c() {
         terminal.text().contains("33 101")
     });
     terminal.send("sleep 1000\n");
+    wait_until("the program that is to be interrupted", || {
+        wharf.call(&["top", "c"]).out.contains("sleep 1000")
+    });
     terminal.send("\x03");
     terminal.send("echo sum=$((40+2))\n");
     terminal.expect("sum=42");
