@@ -187,6 +187,7 @@ impl Creation<'_> {
             _ => "closed its pipe without an answer".to_owned(),
         };
         let said = messages(&self.dir.file("monitor.log"));
+        let said = self.driver().logged().unwrap_or(said);
         let message = if said.is_empty() { how } else { format!("{how}: {said}") };
         Error::runtime("run monitor", self.record.monitor.path.display(), message)
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "one binary")]
 
+mod bad;
 mod exec;
 mod kit;
 mod life;
