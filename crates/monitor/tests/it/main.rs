@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can not go on fails")]
 
 mod attach;
+mod attach_client;
 mod contract;
 mod control;
 mod logs;
 mod pause;
 mod pin;
+mod podman;
 mod scratch;
 mod stand;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use testkit::wait_until;
 
-use crate::stand::{Client, Stand};
+use crate::attach_client::Client;
+use crate::stand::Stand;
 
 const CAT: &str = "cat; echo end; exit 3";
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";

@@ -2,7 +2,8 @@
 
 use testkit::wait_until;
 
-use crate::stand::{Client, Stand};
+use crate::attach_client::Client;
+use crate::stand::Stand;
 
 #[test]
 fn a_full_log_directory_blocks_nobody() {

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::Read as _;
 
-use crate::stand::{Client, Stand, is_readable, wait_readable};
+use crate::attach_client::Client;
+use crate::stand::{Stand, is_readable, wait_readable};
 use serde_json::json;
 
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";

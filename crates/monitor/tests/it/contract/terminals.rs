@@ -2,7 +2,8 @@
 
 use testkit::{Bundle, wait_until};
 
-use crate::stand::{Client, Stand};
+use crate::attach_client::Client;
+use crate::stand::Stand;
 
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
