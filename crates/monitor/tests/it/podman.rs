@@ -39,7 +39,8 @@ impl Podman {
         testkit::install_rootfs(&rootfs);
         let tar = podman.dir.join("image.tar");
         let made = Command::new("tar").arg("-C").arg(&rootfs).arg("-cf").arg(&tar).arg(".").status().unwrap();
-        assert!(made.success());
+        // 1: a file got another hard link while it was read, from a test beside this one.
+        assert!(matches!(made.code(), Some(0 | 1)), "tar: {made}");
         let imported = podman.command(&["import", "-q"]).arg(&tar).arg(IMAGE).output().unwrap();
         assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
         podman

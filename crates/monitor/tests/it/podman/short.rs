@@ -1,6 +1,6 @@
 //! Containers that run and end: output, exit codes, errors.
 
-use super::{IMAGE, both};
+use super::{IMAGE, Podman, both};
 
 #[test]
 fn run_and_exit_codes() {
@@ -91,9 +91,10 @@ fn a_time_out() {
     });
 }
 
+/// conmon from apt often misses the kill of a container's init (it looks no more after the end); ours must not.
 #[test]
 fn an_oom_kill_is_told() {
-    let (killed, code) = both(|podman| {
+    let codes = |podman: &Podman| {
         let greedy = [
             "--memory",
             "32m",
@@ -109,8 +110,10 @@ fn an_oom_kill_is_told() {
         podman.run(&greedy);
         podman.wait_state("c", "exited");
         (podman.inspect("c", "{{.State.OOMKilled}}"), podman.inspect("c", "{{.State.ExitCode}}"))
-    });
-    assert_eq!((killed.as_str(), code.as_str()), ("true", "137"));
+    };
+    let ours = codes(&Podman::new(crate::stand::MONITOR.into()));
+    assert_eq!(ours, ("true".to_owned(), "137".to_owned()));
+    assert_eq!(codes(&Podman::new(testkit::require("conmon"))).1, ours.1);
 }
 
 #[test]

@@ -77,8 +77,10 @@ fn detach_and_attach_again() {
         first.expect("up");
         first.send("one\n");
         first.expect("got-one");
-        // Ctrl-P, Ctrl-Q.
-        first.send("\u{10}\u{11}");
+        // Ctrl-P, Ctrl-Q: podman knows them only when each comes alone.
+        first.send("\u{10}");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        first.send("\u{11}");
         let detached = status(&mut first);
         assert_eq!(podman.inspect("c", "{{.State.Status}}"), "running");
         let mut second = podman.on_terminal(&["attach", "c"]);
