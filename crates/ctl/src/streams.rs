@@ -50,10 +50,14 @@ pub(crate) enum Left {
 
 impl Session {
     /// Passes bytes both ways until the other side ends, or we leave.
-    pub(crate) async fn hold(self, attached: &Attached, peer: Peer<'_>) -> anyhow::Result<Left> {
+    pub(crate) async fn hold(
+        self,
+        attached: &Attached,
+        peer: Peer<'_>,
+        mut signals: Signals,
+    ) -> anyhow::Result<Left> {
         let _raw = (self.terminal && self.stdin).then(terminal::Raw::enter).transpose()?;
         let mut keys = Watch::new(self.detach.clone());
-        let mut signals = Signals::listen()?;
         let mut input = self.stdin.then(read_stdin).transpose()?;
         if self.terminal {
             follow_size(peer).await;
@@ -148,14 +152,15 @@ fn read_stdin() -> anyhow::Result<mpsc::Receiver<Vec<u8>>> {
     Ok(receiver)
 }
 
-/// The signals that a container is told of, and that of a changed window.
-struct Signals {
+/// The signals that a container is told of, and that of a changed window. Listened for before the program
+/// starts, so that none of them ends us instead.
+pub(crate) struct Signals {
     window: Stream,
     others: Vec<(Signal, Stream)>,
 }
 
 impl Signals {
-    fn listen() -> anyhow::Result<Self> {
+    pub(crate) fn listen() -> anyhow::Result<Self> {
         let window = signal(SignalKind::window_change())?;
         let mut others = Vec::new();
         for name in ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM"] {

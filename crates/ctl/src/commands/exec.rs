@@ -9,7 +9,7 @@ use runtime::{ExecRequest, ExecStreams};
 use super::print;
 use crate::args::{ExecArgs, Global};
 use crate::detach::DetachKeys;
-use crate::streams::{Left, Peer, Session};
+use crate::streams::{Left, Peer, Session, Signals};
 use crate::{request, setup, terminal, users};
 
 pub(super) async fn exec(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitCode> {
@@ -36,6 +36,7 @@ pub(super) async fn exec(global: &Global, args: &ExecArgs) -> anyhow::Result<Exi
         wanted.user = Some(format!("{}:{}", user.uid, user.gid));
     }
     let streams = ExecStreams { stdin: args.interactive, terminal: args.tty.then(terminal::size) };
+    let signals = Signals::listen()?;
     let mut exec = container.exec(wanted, streams).await?;
     let session = Session {
         stdin: args.interactive,
@@ -43,7 +44,7 @@ pub(super) async fn exec(global: &Global, args: &ExecArgs) -> anyhow::Result<Exi
         detach: DetachKeys::parse("").map_err(anyhow::Error::msg)?,
         forward_signals: false,
     };
-    if let Left::Told(signal) = session.hold(exec.streams(), Peer::Exec(&exec)).await? {
+    if let Left::Told(signal) = session.hold(exec.streams(), Peer::Exec(&exec), signals).await? {
         // Dropping it ends it with all that it started.
         return Ok(ExitCode::from(128u8.saturating_add(u8::try_from(signal.number()).unwrap_or(0))));
     }

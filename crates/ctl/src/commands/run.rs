@@ -7,7 +7,7 @@ use runtime::{Attached, Container, Io, Stdin};
 use super::{each, print};
 use crate::args::{AttachArgs, CreateArgs, Global, RunArgs, StartArgs};
 use crate::detach::DetachKeys;
-use crate::streams::{Left, Peer, Session};
+use crate::streams::{Left, Peer, Session, Signals};
 use crate::{request, setup};
 
 pub(super) async fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -37,6 +37,7 @@ async fn run_made(
         print(container.id())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let signals = Signals::listen()?;
     // Joined before the start: not a byte is missed.
     let attached = container.attach().await?;
     container.start().await?;
@@ -46,7 +47,7 @@ async fn run_made(
         detach,
         forward_signals: true,
     };
-    let code = hold(container, &attached, session).await?;
+    let code = hold(container, &attached, session, signals).await?;
     match code {
         Some(code) if args.rm => {
             container.delete(false).await?;
@@ -63,8 +64,13 @@ async fn run_made(
 }
 
 /// The exit status of the container, or none when it goes on without us.
-async fn hold(container: &Container, attached: &Attached, session: Session) -> anyhow::Result<Option<u8>> {
-    match session.hold(attached, Peer::Container(container)).await? {
+async fn hold(
+    container: &Container,
+    attached: &Attached,
+    session: Session,
+    signals: Signals,
+) -> anyhow::Result<Option<u8>> {
+    match session.hold(attached, Peer::Container(container), signals).await? {
         Left::Detached => Ok(None),
         Left::Ended => Ok(Some(container.wait().await?.code)),
         Left::Told(signal) => Ok(Some(128u8.saturating_add(u8::try_from(signal.number()).unwrap_or(0)))),
@@ -98,6 +104,7 @@ pub(super) async fn start(global: &Global, args: &StartArgs) -> anyhow::Result<E
     let [name] = args.targets.containers.as_slice() else {
         anyhow::bail!("start --attach takes one container");
     };
+    let signals = Signals::listen()?;
     let container = setup::runtimes(global)?.find(name).await?;
     let attached = container.attach().await?;
     container.start().await?;
@@ -107,11 +114,12 @@ pub(super) async fn start(global: &Global, args: &StartArgs) -> anyhow::Result<E
         detach: DetachKeys::parse("ctrl-p,ctrl-q").map_err(anyhow::Error::msg)?,
         forward_signals: true,
     };
-    let code = hold(&container, &attached, session).await?;
+    let code = hold(&container, &attached, session, signals).await?;
     Ok(ExitCode::from(code.unwrap_or(0)))
 }
 
 pub(super) async fn attach(global: &Global, args: &AttachArgs) -> anyhow::Result<ExitCode> {
+    let signals = Signals::listen()?;
     let container = setup::runtimes(global)?.find(&args.container).await?;
     let attached = container.attach().await?;
     let session = Session {
@@ -120,7 +128,7 @@ pub(super) async fn attach(global: &Global, args: &AttachArgs) -> anyhow::Result
         detach: DetachKeys::parse(&args.detach_keys).map_err(anyhow::Error::msg)?,
         forward_signals: true,
     };
-    let code = hold(&container, &attached, session).await?;
+    let code = hold(&container, &attached, session, signals).await?;
     Ok(ExitCode::from(code.unwrap_or(0)))
 }
 
