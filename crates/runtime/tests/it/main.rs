@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "one binary")]
 
 mod bad;
+mod ends;
 mod exec;
 mod kit;
 mod life;
