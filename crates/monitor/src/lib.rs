@@ -12,6 +12,8 @@ pub mod attach;
 pub mod cli;
 pub mod control;
 pub mod error;
+#[doc(hidden)]
+pub mod harness;
 pub mod hidden;
 pub mod logs;
 pub mod message;

@@ -101,3 +101,10 @@ pub trait Host {
     /// There is no such exec, or kill(2)'s.
     fn signal_exec(&mut self, key: ExecKey, signal: i32) -> io::Result<()>;
 }
+
+/// Reads a process specification as the server does, for [`crate::harness`].
+pub(crate) fn look_at_process(bytes: &[u8]) {
+    // Whatever comes of it is as good.
+    let _ = request::process_terminal(bytes);
+    request::seq_of(bytes);
+}

@@ -6,6 +6,7 @@ mod attach;
 mod attach_client;
 mod contract;
 mod control;
+mod hostile;
 mod logs;
 mod pause;
 mod pin;

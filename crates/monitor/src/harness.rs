@@ -1,0 +1,69 @@
+//! What hostile bytes may reach, each as one function for the fuzz targets (`fuzz/`) and the property tests.
+//!
+//! None may panic; each checks what must hold whatever the bytes are.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
+use crate::cli::high::{self, Around};
+use crate::cli::{Command, Low};
+use crate::control::protocol::{Reply, Request, decode, encode};
+use crate::logs::spec;
+use crate::process::ctl::Lines;
+use crate::{control, pin};
+
+/// The command line: arguments end in NUL.
+pub fn command_line(bytes: &[u8]) {
+    let Ok(low) = Low::parse(arguments(bytes)) else { return };
+    let around = Around { cwd: "/".into(), attach_pipe: bytes.len().is_multiple_of(2) };
+    if let Ok(Command::Run(args)) = high::command(low, &around) {
+        assert!(!args.cid.is_empty(), "a container without id");
+        assert!(!args.logs.paths.is_empty(), "a container without logs");
+    }
+}
+
+/// The command line of the hidden mode pin.
+pub fn pin_command_line(bytes: &[u8]) {
+    if let Ok(plan) = pin::parse(arguments(bytes)) {
+        assert!(!plan.pins.is_empty());
+        assert!(plan.sysctls.iter().all(|(path, _)| path.is_relative()));
+    }
+}
+
+/// Lines of the `ctl` fifo, read in pieces: the first byte says how large.
+pub fn ctl_lines(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let (mut pieces, mut whole) = (Vec::new(), Vec::new());
+    let mut lines = Lines::default();
+    bytes.chunks(usize::from(*size).max(1)).for_each(|piece| lines.push(piece, |order| pieces.push(order)));
+    Lines::default().push(bytes, |order| whole.push(order));
+    assert_eq!(pieces, whole, "it matters how lines are read");
+}
+
+/// A message of the control protocol, from either side.
+pub fn control_message(bytes: &[u8]) {
+    if let Ok(request) = decode::<Request>(bytes) {
+        assert_eq!(decode::<Request>(&encode(&request)).ok().as_ref(), Some(&request));
+    }
+    if let Ok(reply) = decode::<Reply>(bytes) {
+        assert_eq!(decode::<Reply>(&encode(&reply)).ok().as_ref(), Some(&reply));
+    }
+}
+
+/// The process specification of an exec.
+pub fn process_spec(bytes: &[u8]) {
+    control::look_at_process(bytes);
+}
+
+/// The value of `--log-path`.
+pub fn log_path(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(spec::Driver::File(path)) = spec::parse(text)
+    {
+        assert!(!path.as_os_str().is_empty(), "a file without name");
+    }
+}
+
+fn arguments(bytes: &[u8]) -> impl Iterator<Item = OsString> {
+    bytes.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec()))
+}
