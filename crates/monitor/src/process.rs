@@ -100,6 +100,7 @@ fn begin(args: &Args, inherited: &[RawFd]) -> Result<u8, Error> {
         message::warning("--no-container-partial-message has no effect without journald log driver");
     }
     let oom_score_adj = harden::shield_from_oom();
+    harden::survive_file_limit();
     solo::exit_at_once_on(libc_signals::TERM);
     let pipes = Pipes {
         start: Pipe::from_env("_OCI_STARTPIPE")?,

@@ -15,6 +15,12 @@ pub(super) fn shield_from_oom() -> Option<i32> {
     Some(before)
 }
 
+/// A log at the limit of file sizes (RLIMIT_FSIZE) is an error like a full disk, not the end of this process.
+pub(super) fn survive_file_limit() {
+    // It fails for no signal that exists.
+    let _ = sys::process::signal::ignore(rustix::process::Signal::XFSZ.as_raw());
+}
+
 /// After the start: nobody may look into our memory or open our program through /proc, and of root's power only what the
 /// rest of the work needs is kept. Programs that we start as root get their full power from the bounding set.
 ///

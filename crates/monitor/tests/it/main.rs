@@ -8,6 +8,7 @@ mod contract;
 mod control;
 mod hostile;
 mod logs;
+mod logs_program;
 mod pause;
 mod pin;
 mod podman;

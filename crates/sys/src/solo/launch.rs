@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 /// The environment variable whose value a launched program may get its own pid in (sd_listen_fds(3)).
 const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 
-/// A program to start. The child's signal mask is emptied and SIGPIPE is set back to its default.
+/// A program to start. The child's signal mask is emptied; SIGPIPE and SIGXFSZ are set back to
+/// their defaults.
 #[derive(Debug)]
 pub struct Launch<'a> {
     program: CString,
@@ -205,6 +206,7 @@ impl Child<'_> {
                 put_number(self.env[at].cast::<u8>().add(LISTEN_PID.len()), libc::getpid());
             }
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
