@@ -2,6 +2,7 @@
 # make run | test | test-vm | bench | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
 
 MINUTES ?= 5
+FUZZ_SECONDS ?= 20
 CASES ?= 20000
 PREFIX ?= /usr/local
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -23,8 +24,8 @@ bench:
 	@cargo xtask bench
 
 fuzz:
-	@dev/setup.sh test
-	@cargo xtask fuzz --cases $(CASES)
+	@dev/setup.sh fuzz
+	@cargo xtask fuzz --seconds $(FUZZ_SECONDS) --cases $(CASES)
 
 soak:
 	@dev/setup.sh run

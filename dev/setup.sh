@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Gets what a group of tasks needs, and only what is missing.
 #
-# usage: dev/setup.sh run|test|bench|vm
+# usage: dev/setup.sh run|test|bench|fuzz|vm
 #
 #   run    to build and to run containers: C library and libseccomp to link, busybox for root file systems
 #   test   also the runtimes and monitors that the suite drives, and cargo-nextest
 #   bench  as test, and the peers that are measured
+#   fuzz   as test, and a C++ compiler for libFuzzer
 #   vm     as test, and QEMU with the tools that make the guest's image
 #
 # Debian or a derivative, as root (or with sudo). A Rust toolchain must be there: https://rustup.rs
@@ -44,6 +45,11 @@ test_needs() {
 bench_needs() {
     test_needs
     echo podman podman
+}
+
+fuzz_needs() {
+    test_needs
+    echo g++ g++
 }
 
 vm_needs() {
@@ -118,8 +124,8 @@ install_nextest() {
 }
 
 case $group in
-    run | test | bench | vm) ;;
-    *) die "usage: dev/setup.sh run|test|bench|vm" ;;
+    run | test | bench | fuzz | vm) ;;
+    *) die "usage: dev/setup.sh run|test|bench|fuzz|vm" ;;
 esac
 PATH=$PATH:$HOME/.cargo/bin type -P cargo >/dev/null || die "no cargo: install a Rust toolchain, see https://rustup.rs"
 install_packages

@@ -45,7 +45,10 @@ enum Task {
     Doc,
     /// Run the harnesses of all parsers of hostile input.
     Fuzz {
-        /// Cases for each harness.
+        /// For each target that is guided by coverage.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+        /// Cases for each test with generated input.
         #[arg(long, default_value_t = 20_000)]
         cases: u32,
     },
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
         Task::Test { group, .. } => test::run(&group),
         Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()]),
         Task::Doc => test::documentation(),
-        Task::Fuzz { cases } => test::fuzz(cases),
+        Task::Fuzz { seconds, cases } => test::fuzz(seconds, cases),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Soak { minutes } => {
             bench::run(&["soak".to_owned(), "--minutes".to_owned(), minutes.to_string()])

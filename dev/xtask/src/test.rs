@@ -206,12 +206,14 @@ pub(crate) fn documentation() -> Result<bool> {
     Ok(true)
 }
 
-/// Runs every test that feeds hostile input, by its name, with many cases.
-///
-/// cargo-fuzz needs a nightly toolchain with sanitizers; these are the same harnesses under proptest, which
-/// needs nothing.
-pub(crate) fn fuzz(cases: u32) -> Result<bool> {
-    println!("fuzzing by proptest, {cases} cases a harness (cargo-fuzz would need a nightly toolchain)");
+/// Fuzzes each target for some seconds, guided by coverage (libFuzzer on the stable toolchain: fuzz/run.sh),
+/// and then runs every test that feeds generated hostile input, by its name, with many cases.
+pub(crate) fn fuzz(seconds: u32, cases: u32) -> Result<bool> {
+    let mut command = Command::new(root().join("fuzz/run.sh"));
+    command.arg(seconds.to_string());
+    let (guided, text) = tee(&command)?;
+    let targets = text.lines().filter(|line| line.contains(" inputs, ")).count();
+    let broken = text.lines().filter(|line| line.contains(": FAILED, ")).count();
     let mut command = cargo();
     command
         .args([
@@ -229,8 +231,13 @@ pub(crate) fn fuzz(cases: u32) -> Result<bool> {
         .env("PROPTEST_CASES", cases.to_string());
     let (good, text) = tee(&command)?;
     let outcome = nextest_outcome("fuzz", good, &text);
-    println!("{} passed, {} failed", outcome.passed, outcome.failed);
-    Ok(outcome.good)
+    println!(
+        "{targets} targets fuzzed for {seconds} s each, {broken} broken; {} tests with {cases} cases",
+        outcome.passed
+    );
+    let broken = broken.max(usize::from(!guided));
+    println!("{} passed, {} failed", targets + outcome.passed, broken + outcome.failed);
+    Ok(guided && outcome.good)
 }
 
 #[cfg(test)]
