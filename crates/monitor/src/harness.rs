@@ -18,7 +18,6 @@ pub fn command_line(bytes: &[u8]) {
     let around = Around { cwd: "/".into(), attach_pipe: bytes.len().is_multiple_of(2) };
     if let Ok(Command::Run(args)) = high::command(low, &around) {
         assert!(!args.cid.is_empty(), "a container without id");
-        assert!(!args.logs.paths.is_empty(), "a container without logs");
     }
 }
 

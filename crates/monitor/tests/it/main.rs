@@ -7,6 +7,7 @@ mod attach_client;
 mod contract;
 mod control;
 mod hostile;
+mod journal;
 mod logs;
 mod logs_program;
 mod pause;
