@@ -23,11 +23,12 @@ use crate::plan::InitPlan;
 pub(crate) fn into_namespaces(
     proof: SingleThread,
     plan: &InitPlan,
-    sync: &OwnedFd,
+    sync: OwnedFd,
     given: Given,
-) -> Result<PidFd> {
+) -> Result<(PidFd, OwnedFd)> {
     let far = plan.namespaces.joined(Kind::User).is_some() || plan.namespaces.joined(Kind::Mount).is_some();
-    if far { by_way(proof, plan, sync, given) } else { straight(proof, plan, given) }
+    // Ours: init must not hold it too, or it would not hear of our end.
+    if far { by_way(proof, plan, sync, given) } else { straight(proof, plan, sync, given) }
 }
 
 fn new_flags(plan: &InitPlan) -> u64 {
@@ -65,7 +66,7 @@ impl Back {
     }
 }
 
-fn straight(proof: SingleThread, plan: &InitPlan, given: Given) -> Result<PidFd> {
+fn straight(proof: SingleThread, plan: &InitPlan, sync: OwnedFd, given: Given) -> Result<(PidFd, OwnedFd)> {
     let mut back = Vec::new();
     let entered = enter_joined(plan, &mut back);
     let cloned = entered.and_then(|()| {
@@ -73,7 +74,7 @@ fn straight(proof: SingleThread, plan: &InitPlan, given: Given) -> Result<PidFd>
             .ctx("clone", "init")
     });
     if let Ok(Cloned::Child) = cloned {
-        drop(back);
+        drop((back, sync));
         init::run(plan, given)
     }
     for Back(kind, file) in back {
@@ -81,7 +82,7 @@ fn straight(proof: SingleThread, plan: &InitPlan, given: Given) -> Result<PidFd>
     }
     match cloned? {
         Cloned::Child => spawn::exit_now(1),
-        Cloned::Parent { pid, pidfd } => Ok(PidFd::from_fd(pidfd, pid)),
+        Cloned::Parent { pid, pidfd } => Ok((PidFd::from_fd(pidfd, pid), sync)),
     }
 }
 
@@ -109,7 +110,7 @@ fn make_time(plan: &InitPlan) -> Result<()> {
     Ok(())
 }
 
-fn by_way(proof: SingleThread, plan: &InitPlan, sync: &OwnedFd, given: Given) -> Result<PidFd> {
+fn by_way(proof: SingleThread, plan: &InitPlan, sync: OwnedFd, given: Given) -> Result<(PidFd, OwnedFd)> {
     let mut joined = Vec::new();
     for kind in Kind::ALL {
         if let Some(path) = plan.namespaces.joined(kind) {
@@ -120,10 +121,11 @@ fn by_way(proof: SingleThread, plan: &InitPlan, sync: &OwnedFd, given: Given) ->
         match spawn::clone(proof, 0, given.cgroup.unified.as_ref().map(AsFd::as_fd)).ctx("clone", "init")? {
             Cloned::Parent { pid, pidfd } => PidFd::from_fd(pidfd, pid),
             Cloned::Child => {
+                drop(sync);
                 let Ok(near) = given.sync.try_clone() else { spawn::exit_now(1) };
                 match in_between(proof, plan, &joined) {
                     Ok(Cloned::Child) => {
-                        drop(joined);
+                        drop((joined, near));
                         init::run(plan, given)
                     }
                     Ok(Cloned::Parent { pid, .. }) => match init::send(&near, format!("p{pid}").as_bytes()) {
@@ -137,7 +139,7 @@ fn by_way(proof: SingleThread, plan: &InitPlan, sync: &OwnedFd, given: Given) ->
         };
     // Our copy of init's end would keep a message from being the last one.
     drop(given);
-    let pid = match receive_pid(sync) {
+    let pid = match receive_pid(&sync) {
         Ok(pid) => pid,
         Err(error) => {
             pidfd.wait(None)?;
@@ -148,7 +150,7 @@ fn by_way(proof: SingleThread, plan: &InitPlan, sync: &OwnedFd, given: Given) ->
     let init = PidFd::open(pid);
     pidfd.wait(None)?;
     pidfd.exit_status()?;
-    init
+    init.map(|init| (init, sync))
 }
 
 fn in_between(

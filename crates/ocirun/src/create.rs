@@ -120,7 +120,7 @@ struct Bundle {
 ///
 /// # Errors
 /// The step that failed. Nothing is left.
-pub fn create(context: &Context, options: CreateOptions) -> Result<Created> {
+pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> {
     let proof = SingleThread::check()?;
     let dir = Dir::of(&context.root, &options.id)?;
     let mut warnings = Vec::new();
@@ -128,6 +128,7 @@ pub fn create(context: &Context, options: CreateOptions) -> Result<Created> {
         return Err(Error::Exists(options.id));
     }
     let bundle = read_bundle(context, &options, &mut warnings)?;
+    let console = options.console.take();
     let plan = &bundle.plan;
     dir.make()?;
     let mut undo = Undo { dir: &dir, cgroup: None, init: None, poststop: None, armed: true };
@@ -149,8 +150,9 @@ pub fn create(context: &Context, options: CreateOptions) -> Result<Created> {
         undo.cgroup = Some(Cgroup::create(&layout, &request, 0).map_err(cgroup_error)?);
     }
     let (parent_side, child_side) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
-    let given = prepare_init(proof, &options, &bundle, &dir, &layout, undo.cgroup.as_ref(), child_side)?;
-    let init = clone::into_namespaces(proof, plan, &parent_side, given)?;
+    let given =
+        prepare_init(proof, &options, console, &bundle, &dir, &layout, undo.cgroup.as_ref(), child_side)?;
+    let (init, parent_side) = clone::into_namespaces(proof, plan, parent_side, given)?;
     let pid = init.pid();
     undo.init = Some(PidFd::from_fd(init.as_fd().try_clone_to_owned().ctx("duplicate", "pidfd")?, pid));
 
@@ -181,7 +183,8 @@ pub fn create(context: &Context, options: CreateOptions) -> Result<Created> {
     init::send(&parent_side, format!("g{pid}").as_bytes())?;
     let mut state = record.state("creating");
     state.pid = pid;
-    serve(&parent_side, plan, &mut undo, &state, pid)?;
+    undo.poststop = Some((plan.hooks.poststop.clone(), state.clone()));
+    serve(&parent_side, plan, &undo, &state, pid)?;
 
     dir.write_config(&bundle.bytes)?;
     dir.write(&record)?;
@@ -252,9 +255,11 @@ fn listen_fds(plan: &mut InitPlan, preserved: u32) -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once, with what create has made")]
 fn prepare_init(
     proof: SingleThread,
     options: &CreateOptions,
+    console: Option<OwnedFd>,
     bundle: &Bundle,
     dir: &Dir,
     layout: &Layout,
@@ -264,8 +269,6 @@ fn prepare_init(
     let plan = &bundle.plan;
     let start = sys::socket::listen(dir.start_socket(), SocketKind::SeqPacket, Blocking::Yes, 0o600)?;
     let mounted = plan.namespaces.has(Kind::Mount);
-    let console =
-        options.console.as_ref().map(|fd| fd.try_clone().ctx("duplicate", "console socket")).transpose()?;
     let wants_cgroups = plan.mounts.iter().any(|mount| mount.what == What::Cgroup);
     Ok(Given {
         sync,
@@ -324,7 +327,7 @@ fn view(layout: &Layout, cgroup: Option<&Cgroup>) -> CgroupView {
 fn serve(
     sync: &OwnedFd,
     plan: &InitPlan,
-    undo: &mut Undo<'_>,
+    undo: &Undo<'_>,
     state: &model::oci::State,
     pid: i32,
 ) -> Result<()> {
@@ -340,7 +343,6 @@ fn serve(
         match buffer[..len].split_first() {
             Some((b'c', _)) => return Ok(()),
             Some((b'h', _)) => {
-                undo.poststop = Some((plan.hooks.poststop.clone(), state.clone()));
                 hooks::run(&plan.hooks.prestart, "prestart", state)?;
                 hooks::run(&plan.hooks.create_runtime, "createRuntime", state)?;
                 init::send(sync, b"h")?;

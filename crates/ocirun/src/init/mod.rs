@@ -10,13 +10,12 @@ pub(crate) mod devices;
 mod masks;
 mod rootfs;
 
-use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::DumpableBehavior;
 use sys::{Ctx, Error, Result, spawn};
 
-use crate::become_program::{Cwd, settle};
+use crate::become_program::{Cwd, Settled, settle};
 use crate::exec::CgroupFiles;
 use crate::hooks;
 use crate::namespaces::Kind;
@@ -57,11 +56,14 @@ pub(crate) struct Given {
 }
 
 /// Does everything; does not come back.
-pub(crate) fn run(plan: &InitPlan, given: Given) -> ! {
-    let Ok(sync) = given.sync.try_clone() else { spawn::exit_now(1) };
-    let Err(error) = steps(plan, given);
-    tell(&sync, &error);
-    spawn::exit_now(1)
+pub(crate) fn run(plan: &InitPlan, mut given: Given) -> ! {
+    match prepare(plan, &mut given).and_then(|settled| send(&given.sync, b"c").map(|()| settled)) {
+        Ok(settled) => go_on(plan, given, settled),
+        Err(error) => {
+            tell(&given.sync, &error);
+            spawn::exit_now(1)
+        }
+    }
 }
 
 /// Sends `error` as an `e` message. Nobody is there to hear of a failure of this.
@@ -102,10 +104,11 @@ pub(crate) fn send(sync: impl AsFd, message: &[u8]) -> Result<()> {
     rustix::net::send(sync, message, rustix::net::SendFlags::NOSIGNAL).map(drop).ctx("send", "to the runtime")
 }
 
-fn steps(plan: &InitPlan, mut given: Given) -> Result<Infallible> {
+/// All up to the wait for the start. Nothing stays open then that is not needed afterwards.
+fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     let pid = expect(&given.sync, b'g')?;
     given.state.pid = pid.parse().unwrap_or(0);
-    given.cgroup.enter()?;
+    std::mem::take(&mut given.cgroup).enter()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ctx("clear", "dumpable")?;
     if plan.namespaces.has(Kind::User) {
         // In the new namespace: its root, until the program's user is taken on.
@@ -132,24 +135,27 @@ fn steps(plan: &InitPlan, mut given: Given) -> Result<Infallible> {
         spawn::set_personality(domain).ctx("set", "personality")?;
     }
     let proc = Procfs::open()?;
-    let slave = rootfs::enter(plan, &mut given, &proc)?;
+    let slave = rootfs::enter(plan, given, &proc)?;
     if let Some(slave) = slave {
         console::take(slave)?;
     }
     drop((given.rootfs.take(), std::mem::take(&mut given.trees), std::mem::take(&mut given.device_trees)));
     drop((given.console.take(), given.cgroups.take()));
     let outside = plan.namespaces.has(Kind::User) && !plan.process.rlimits.is_empty();
-    let settled = settle(&plan.process, given.filter.as_ref(), proc, given.kept, Cwd::Make, || {
+    settle(&plan.process, given.filter.as_ref(), proc, given.kept, Cwd::Make, || {
         if !outside {
             return Ok(());
         }
         send(&given.sync, b"r")?;
         expect(&given.sync, b'r').map(drop)
-    })?;
-    send(&given.sync, b"c")?;
-    drop(given.sync);
+    })
+}
 
-    let connection = wait_for_start(given.start)?;
+/// The start: hooks, filter, execve.
+fn go_on(plan: &InitPlan, mut given: Given, settled: Settled) -> ! {
+    drop(given.sync);
+    // Nobody is there to be told; whoever started it sees it end.
+    let Ok(connection) = wait_for_start(given.start) else { spawn::exit_now(1) };
     given.state.status = "created".to_owned();
     let failed = |error: &Error| -> ! {
         tell(&connection, error);

@@ -1,0 +1,213 @@
+//! Execs: a further process is what its process.json says, and as confined as the container's own.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testkit::{Bundle, wait_until};
+
+use crate::kit::{Container, Oci, field};
+
+fn process(bundle: &Bundle, document: &Value) -> String {
+    let path = bundle.path().join("process.json");
+    fs::write(&path, document.to_string()).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn streams_status_and_namespaces() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("exec"));
+    let container = oci.start(&bundle);
+    let outcome = container.exec(&[], &["sh", "-c", "echo out; echo err >&2; exit 42"]);
+    assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (42, "out\n", "err\n"));
+    assert_eq!(container.exec(&[], &["sh", "-c", "kill -9 $$"]).code, 137);
+    let line =
+        "for n in mnt net ipc uts pid cgroup user; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup";
+    let inside = container.exec(&[], &["sh", "-c", line]).ok().out;
+    let pid = container.pid();
+    for name in ["mnt", "net", "ipc", "uts", "pid", "cgroup", "user"] {
+        let link = fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        assert!(inside.contains(&*link.to_string_lossy()), "{name}: {inside}");
+    }
+    for line in fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().lines() {
+        assert!(inside.contains(line), "{line} is not in {inside}");
+    }
+}
+
+#[test]
+fn options_of_the_command_line() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execopt"));
+    let container = oci.start(&bundle);
+    let options = ["--user", "7:8", "--additional-gids", "9", "--env", "A=b", "--cwd", "/etc"];
+    let line = "id -u; id -g; id -G; echo $A; pwd";
+    assert_eq!(container.exec(&options, &["sh", "-c", line]).ok().out, "7\n8\n8 9\nb\n/etc\n");
+    let status =
+        container.exec(&["--cap", "CAP_SYS_ADMIN", "--no-new-privs"], &["cat", "/proc/self/status"]).ok().out;
+    assert_ne!(u64::from_str_radix(field(&status, "CapEff"), 16).unwrap() & 1 << 21, 0, "{status}");
+    assert_eq!(field(&status, "NoNewPrivs"), "1");
+    // Options of the program are the program's.
+    assert_eq!(container.exec(&[], &["echo", "--env", "-t"]).ok().out, "--env -t\n");
+}
+
+#[test]
+fn all_of_process_json() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execjson"));
+    let container = oci.start(&bundle);
+    let line = "pwd; umask; id -u; id -G; echo $X; echo $HOME; ulimit -n; cat /proc/self/oom_score_adj; cat /proc/self/status";
+    let document = json!({
+        "args": ["sh", "-c", line], "cwd": "/tmp", "env": ["X=y", "PATH=/bin"],
+        "user": {"uid": 1000, "gid": 1001, "umask": 0o027, "additionalGids": [5, 6]},
+        "capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"],
+            "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}],
+        "noNewPrivileges": true, "oomScoreAdj": 500,
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 5},
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
+    });
+    fs::create_dir_all(bundle.rootfs().join("tmp")).unwrap();
+    let path = process(&bundle, &document);
+    let out = container.exec(&["--process", &path], &[]).ok().out;
+    assert!(out.starts_with("/tmp\n0027\n1000\n1001 5 6\ny\n/home\n77\n500\n"), "{out}");
+    for (name, value) in
+        [("CapBnd", 0x21), ("CapPrm", 0x20), ("CapEff", 0x20), ("CapInh", 0x20), ("CapAmb", 0x20)]
+    {
+        assert_eq!(u64::from_str_radix(field(&out, name), 16).unwrap(), value, "{name}: {out}");
+    }
+    assert_eq!(field(&out, "NoNewPrivs"), "1");
+}
+
+#[test]
+fn an_exec_is_confined_as_the_container_is() {
+    let oci = Oci::new();
+    let bundle =
+        Bundle::sleeper("confined").seccomp().edit(|spec| spec["process"]["noNewPrivileges"] = json!(false));
+    let container = oci.start(&bundle);
+    let init = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
+    let exec = container.exec(&[], &["cat", "/proc/self/status"]).ok().out;
+    for name in [
+        "Seccomp",
+        "Seccomp_filters",
+        "NoNewPrivs",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "Uid",
+        "Gid",
+        "Groups",
+    ] {
+        assert_eq!(field(&init, name), field(&exec, name), "{name}");
+    }
+    assert_eq!(field(&exec, "Seccomp"), "2");
+    // The same where no privilege is left, and so another order of steps.
+    let nnp = container.exec(&["--no-new-privs", "--user", "5:5"], &["cat", "/proc/self/status"]).ok().out;
+    assert_eq!((field(&nnp, "Seccomp"), field(&nnp, "NoNewPrivs")), ("2", "1"));
+    assert_eq!(field(&nnp, "CapEff"), "0000000000000000");
+}
+
+#[test]
+fn failures_are_told_and_give_255() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execfail"));
+    let container = oci.start(&bundle);
+    let cases: [(&[&str], &[&str], &str); 5] = [
+        (&[], &["nonexistent"], "exec nonexistent: executable file not found in $PATH"),
+        (&[], &["/etc"], "exec /etc: permission denied"),
+        (
+            &["--cwd", "/nonexistent"],
+            &["true"],
+            "change directory to /nonexistent: no such file or directory",
+        ),
+        (&["--cwd", "relative"], &["true"], "is not an absolute path"),
+        (&["--cgroup", "../.."], &["true"], "leads out of the container's cgroup"),
+    ];
+    for (options, args, words) in cases {
+        let outcome = container.exec(options, args).fails(words);
+        assert_eq!(outcome.code, 255, "{outcome:?}");
+    }
+    let path = process(&bundle, &json!({"args": "sh"}));
+    container.exec(&["--process", &path], &[]).fails("invalid type");
+    oci.run(&["kill", bundle.id(), "KILL"]).ok();
+    container.wait_for_status("stopped");
+    assert_eq!(container.exec(&[], &["true"]).fails("stopped container").code, 255);
+    assert_eq!(oci.run(&["exec", "none", "true"]).fails("does not exist").code, 255);
+}
+
+#[test]
+fn a_created_container_can_be_entered() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execearly"));
+    let container = oci.create(&bundle);
+    assert_eq!(container.exec(&[], &["hostname"]).ok().out, "wharf\n");
+    assert_eq!(container.status(), "created");
+}
+
+#[test]
+fn detached_with_a_pid_file() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execdetach"));
+    let container = oci.start(&bundle);
+    let file = bundle.path().join("execpid");
+    let out = fs::File::create(bundle.path().join("execout")).unwrap();
+    let status = oci
+        .command()
+        .args(["exec", "--detach", "--pid-file", &file.to_string_lossy(), bundle.id()])
+        .args(["sh", "-c", "echo hello; exec sleep 1000"])
+        .stdout(out)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+    let pids: Vec<i32> = serde_json::from_str(&oci.run(&["ps", "-f", "json", bundle.id()]).ok().out).unwrap();
+    assert!(pids.contains(&pid), "{pid} is not in {pids:?}");
+    wait_until("its output", || fs::read_to_string(bundle.path().join("execout")).unwrap() == "hello\n");
+    assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn a_cgroup_of_its_own() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execcg"));
+    let container = oci.start(&bundle);
+    let init = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let exec = container.exec(&["--cgroup", "one"], &["cat", "/proc/self/cgroup"]).ok().out;
+    for (init, exec) in init.lines().zip(exec.lines()) {
+        assert_eq!(format!("{init}/one"), exec);
+    }
+    let exec = container.exec(&["--cgroup", "pids,memory:two"], &["cat", "/proc/self/cgroup"]).ok().out;
+    for line in exec.lines() {
+        let below = line.contains(":pids:") || line.contains(":memory:");
+        assert_eq!(line.ends_with("/two"), below, "{line}");
+    }
+    container.exec(&["--cgroup", "frob:x"], &["true"]).fails("no cgroup of controller \"frob\"");
+    oci.run(&["delete", "--force", bundle.id()]).ok();
+    assert!(crate::kit::cgroups_of(bundle.id()).is_empty());
+}
+
+#[test]
+fn a_container_without_namespaces_is_entered_by_its_root() {
+    let oci = Oci::new();
+    let bundle = Bundle::sleeper("chroot").edit(|spec| {
+        spec["linux"]["namespaces"] = json!([]);
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+        spec["mounts"] = json!([]);
+        spec.as_object_mut().unwrap().remove("hostname");
+    });
+    fs::write(bundle.rootfs().join("here"), "inside\n").unwrap();
+    let container = oci.start(&bundle);
+    assert_eq!(container.exec(&[], &["cat", "/here"]).ok().out, "inside\n");
+    assert_eq!(container.exec(&[], &["ls", "/.."]).ok().out, container.exec(&[], &["ls", "/"]).ok().out);
+}
+
+#[test]
+fn many_at_once() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execmany"));
+    let container: Container<'_> = oci.start(&bundle);
+    std::thread::scope(|scope| {
+        let container = &container;
+        let handles: Vec<_> = (0..12)
+            .map(|n| scope.spawn(move || container.exec(&[], &["sh", "-c", &format!("echo {n}; exit {n}")])))
+            .collect();
+        for (n, handle) in handles.into_iter().enumerate() {
+            let outcome = handle.join().unwrap();
+            assert_eq!((outcome.code, outcome.out), (i32::try_from(n).unwrap(), format!("{n}\n")));
+        }
+    });
+}

@@ -1,0 +1,13 @@
+//! wharf-oci as a program: commands, execs, hooks, safety, broken state.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod commands;
+mod exec;
+mod hooks;
+mod kit;
+mod limits;
+mod safety;
+mod start;
+mod state;
+mod terminal;
+mod userns;

@@ -1,0 +1,154 @@
+//! What happens between create and the program's first instruction, and how its failures are told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+use testkit::Bundle;
+
+use crate::kit::{Oci, cgroups_of, is_mounted};
+
+/// A create that fails with `words` and leaves nothing.
+#[track_caller]
+fn refused(bundle: &Bundle, words: &str) {
+    let oci = Oci::new();
+    oci.create_with(bundle, &[]).fails(words);
+    assert!(!oci.root().join(bundle.id()).exists(), "its directory is left");
+    assert!(cgroups_of(bundle.id()).is_empty(), "a cgroup is left");
+    assert!(!is_mounted(&bundle.rootfs()), "a mount is left");
+    assert_eq!(oci.run(&["list", "-q"]).ok().out, "");
+}
+
+#[test]
+fn a_program_that_cannot_be_found_fails_the_create() {
+    let with = |args: &[&str]| Bundle::new("prog", args);
+    refused(&with(&["nonexistent"]), "exec nonexistent: executable file not found in $PATH");
+    refused(&with(&["/nonexistent"]), "exec /nonexistent: no such file or directory");
+    refused(&with(&["/etc"]), "exec /etc: permission denied");
+    let bundle = with(&["/plain"]);
+    fs::write(bundle.rootfs().join("plain"), "x").unwrap();
+    fs::set_permissions(bundle.rootfs().join("plain"), fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&bundle, "exec /plain: permission denied");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_fails_the_start() {
+    let (oci, bundle) = (Oci::new(), Bundle::new("format", &["/odd"]));
+    fs::write(bundle.rootfs().join("odd"), "\x7fELFnot").unwrap();
+    fs::set_permissions(bundle.rootfs().join("odd"), fs::Permissions::from_mode(0o755)).unwrap();
+    let container = oci.create(&bundle);
+    oci.run(&["start", bundle.id()]).fails("exec /odd: exec format error");
+    container.wait_for_status("stopped");
+    oci.run(&["start", bundle.id()]).fails("cannot start a container that has stopped");
+}
+
+#[test]
+fn a_container_is_started_once() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("once"));
+    let _container = oci.start(&bundle);
+    oci.run(&["start", bundle.id()]).fails("cannot start an already running container");
+}
+
+#[test]
+fn the_program_runs_only_after_start() {
+    let (oci, bundle) = (Oci::new(), Bundle::shell("wait", "echo began; sleep 1000"));
+    let container = oci.create(&bundle);
+    // Whatever init does before its start is done: it listens.
+    assert_eq!(container.status(), "created");
+    assert_eq!(container.output(), "");
+    oci.run(&["start", bundle.id()]).ok();
+    testkit::wait_until("the program", || container.output() == "began\n");
+}
+
+#[test]
+fn steps_in_the_container_that_fail_are_named() {
+    let edit = |change: fn(&mut serde_json::Value)| Bundle::shell("steps", "true").edit(change);
+    refused(
+        &edit(|spec| {
+            spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 1u64 << 40}]);
+        }),
+        "set RLIMIT_NOFILE 5:1099511627776:",
+    );
+    refused(
+        &edit(|spec| {
+            spec["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"destination": "/x", "type": "nofs", "source": "x"}));
+        }),
+        "mount nofs: no such device",
+    );
+    refused(
+        &edit(|spec| {
+            let mount = json!({"destination": "/x", "type": "tmpfs", "source": "x", "options": ["frob=1"]});
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+        }),
+        "mount tmpfs: tmpfs: unknown parameter 'frob': invalid argument",
+    );
+    refused(
+        &edit(|spec| {
+            let mount =
+                json!({"destination": "/x", "type": "bind", "source": "/nonexistent", "options": ["bind"]});
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+        }),
+        "open mount /nonexistent: no such file or directory",
+    );
+    refused(
+        &edit(|spec| {
+            spec["linux"]["namespaces"][0] =
+                json!({"type": "pid", "path": format!("/proc/{}/ns/net", std::process::id())});
+        }),
+        "not a pid namespace",
+    );
+    refused(
+        &edit(|spec| spec["process"]["cwd"] = json!("/etc/passwd")),
+        "change directory to /etc/passwd: not a directory",
+    );
+    refused(
+        &edit(|spec| spec["process"]["apparmorProfile"] = json!("none-such")),
+        "apply AppArmor profile none-such:",
+    );
+    refused(
+        &edit(|spec| spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_FROB"})),
+        "SCMP_ACT_FROB",
+    );
+}
+
+#[test]
+fn a_bundle_that_is_none() {
+    let bundle = Bundle::shell("nobundle", "true");
+    fs::write(bundle.path().join("config.json"), "{\"ociVersion\": ").unwrap();
+    refused(&bundle, "parse ");
+    fs::remove_file(bundle.path().join("config.json")).unwrap();
+    refused(&bundle, "config.json: no such file or directory");
+    let bundle = Bundle::shell("filerootfs", "true").edit(|spec| spec["root"]["path"] = json!("config.json"));
+    refused(&bundle, "open root filesystem");
+    let bundle = Bundle::shell("norootfs", "true").edit(|spec| spec["root"]["path"] = json!("nothing"));
+    refused(&bundle, "open root filesystem");
+}
+
+#[test]
+fn preserved_descriptors_and_socket_activation() {
+    use std::os::fd::AsRawFd as _;
+    let oci = Oci::new();
+    let bundle =
+        Bundle::shell("fds", "cat <&3; ls /proc/self/fd | tr '\\n' ' '; echo $LISTEN_FDS $LISTEN_PID");
+    fs::write(bundle.path().join("data"), "handed\n").unwrap();
+    // A shell puts the file where it belongs: the test's own descriptors stay its own.
+    let script = "exec 3<\"$1\"; shift; LISTEN_FDS=1 exec \"$@\"";
+    let oci_path = env!("CARGO_BIN_EXE_wharf-oci");
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(bundle.path().join("data"))
+        .args([oci_path, "--root"])
+        .arg(oci.root())
+        .args(["run", "--preserve-fds", "1", "--bundle"])
+        .arg(bundle.path())
+        .arg(bundle.id())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "handed\n0 1 2 3 4 1 1\n");
+    assert!(std::io::stdin().as_raw_fd() == 0);
+}

@@ -1,0 +1,103 @@
+//! User namespaces: new ones with maps, and joined ones.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testkit::Bundle;
+
+use crate::kit::{Oci, field};
+
+/// A bundle whose ids are shifted by 100000, and whose root filesystem belongs to its root.
+fn shifted(what: &str, line: &str) -> Bundle {
+    let bundle = Bundle::shell(what, line).edit(|spec| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        let linux = &mut spec["linux"];
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+        linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+    });
+    let status =
+        std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.rootfs()).status();
+    assert!(status.unwrap().success());
+    bundle
+}
+
+#[test]
+fn root_inside_is_nobody_outside() {
+    let oci = Oci::new();
+    let line = "id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c1 /dev/zero | wc -c; ls -ln /dev/null; ulimit -n; touch /made; sleep 1000";
+    let bundle = shifted("userns", line);
+    let container = oci.start(&bundle);
+    testkit::wait_until("its output", || container.output().contains("100\n"));
+    let out = container.output();
+    assert!(out.starts_with("0\n         0     100000      65536\n1\n"), "{out}");
+    let pid = container.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert_eq!(field(&status, "Uid"), "100000\t100000\t100000\t100000");
+    assert_eq!(field(&status, "Groups"), "");
+    testkit::wait_until("the file", || bundle.rootfs().join("made").exists());
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(fs::metadata(bundle.rootfs().join("made")).unwrap().uid(), 100_000);
+}
+
+#[test]
+fn an_exec_is_in_the_user_namespace_too() {
+    let oci = Oci::new();
+    let bundle = shifted("execuserns", "sleep 1000").seccomp();
+    let container = oci.start(&bundle);
+    let line = "id -u; cat /proc/self/uid_map; readlink /proc/self/ns/user; ulimit -n; cat /proc/self/status";
+    let out = container.exec(&[], &["sh", "-c", line]).ok().out;
+    let own = fs::read_link(format!("/proc/{}/ns/user", container.pid())).unwrap();
+    assert!(out.contains(&*own.to_string_lossy()), "{out}");
+    assert!(out.starts_with("0\n         0     100000      65536\n"), "{out}");
+    assert_eq!(field(&out, "Seccomp"), "2");
+    // Nothing of the host's ids is left: what it may do, it may do as 100000.
+    container.exec(&[], &["cat", &format!("/proc/{}/environ", std::process::id())]);
+    let outcome = container.exec(&["--user", "70000:0"], &["true"]);
+    assert!(outcome.fails("set user id 70000: invalid argument").code == 255);
+}
+
+#[test]
+fn a_user_namespace_of_another_container_is_joined() {
+    let oci = Oci::new();
+    let first = shifted("usernsfirst", "sleep 1000");
+    let container = oci.start(&first);
+    let pid = container.pid();
+    let second = Bundle::shell(
+        "usernssecond",
+        "id -u; readlink /proc/self/ns/user; readlink /proc/self/ns/net; cat /proc/self/uid_map",
+    )
+    .edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": format!("/proc/{pid}/ns/net")}));
+        namespaces.push(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
+    });
+    let status =
+        std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(second.rootfs()).status();
+    assert!(status.unwrap().success());
+    let out = oci.run_bundle(&second).ok().out;
+    let link =
+        |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().to_string_lossy().into_owned();
+    assert_eq!(out, format!("0\n{}\n{}\n         0     100000      65536\n", link("user"), link("net")));
+}
+
+#[test]
+fn maps_that_cannot_be() {
+    let oci = Oci::new();
+    let bundle = shifted("usernsbad", "true");
+    let check = |change: fn(&mut Value), words: &str| {
+        let mut edited = bundle.spec().clone();
+        change(&mut edited);
+        fs::write(bundle.path().join("config.json"), edited.to_string()).unwrap();
+        oci.create_with(&bundle, &[]).fails(words);
+    };
+    check(|spec| spec["linux"]["uidMappings"] = json!([]), "check linux.uidMappings: missing");
+    check(|spec| spec["linux"]["gidMappings"] = json!(null), "check linux.gidMappings: missing");
+    check(
+        |spec| spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1, "size": 0}]),
+        "uid_map: invalid argument",
+    );
+    check(|spec| spec["process"]["user"]["uid"] = json!(99999), "set user id 99999: invalid argument");
+}
