@@ -37,16 +37,11 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct Oci {
     root: Scratch,
-    program: PathBuf,
 }
 
 impl Oci {
     pub(crate) fn new() -> Self {
-        Self::with(env!("CARGO_BIN_EXE_wharf-oci").into())
-    }
-
-    pub(crate) fn with(program: PathBuf) -> Self {
-        Self { root: Scratch::new("ociroot"), program }
+        Self { root: Scratch::new("ociroot") }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -54,7 +49,7 @@ impl Oci {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf-oci"));
         command.arg("--root").arg(self.root()).stdin(Stdio::null());
         command
     }

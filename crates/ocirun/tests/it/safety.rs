@@ -36,9 +36,16 @@ fn our_program_cannot_be_written_through_proc() {
 
 #[test]
 fn a_container_that_executes_our_program_gets_a_read_only_one() {
-    // The static one: a dynamic one finds no loader in the image.
-    let oci = Oci::with(testkit::program("wharf-oci"));
-    let bundle = Bundle::new("selfexe", &["/proc/self/exe", "--version"]);
+    let (oci, bundle) = (Oci::new(), Bundle::new("selfexe", &["/proc/self/exe", "--version"]));
+    // The program under test may be a dynamic one: its loader and libraries are put where it looks for them.
+    let libraries = std::process::Command::new("ldd").arg(env!("CARGO_BIN_EXE_wharf-oci")).output().unwrap();
+    for word in
+        String::from_utf8_lossy(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/'))
+    {
+        let copy = bundle.rootfs().join(word.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(word, &copy).unwrap();
+    }
     assert!(oci.run_bundle(&bundle).ok().out.starts_with("wharf-oci version"));
     let bundle = bundle.edit(|spec| spec["process"]["args"] = json!(["/proc/self/exe", "events", "none"]));
     oci.run_bundle(&bundle).fails("open container none: container does not exist");
