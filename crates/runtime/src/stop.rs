@@ -29,14 +29,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(120);
 /// One round of killing everything in the cgroup.
 const KILL_ROUND: Duration = Duration::from_secs(2);
 
-/// What the beginning of a stop found.
-struct Begun {
-    /// The signal is to be sent.
-    send: bool,
-    /// It was frozen: it must be thawed to take the signal.
-    thaw: bool,
-}
-
 impl Container {
     /// Stops the container: `signal` to its init, and after `grace` SIGKILL to everything in it; a grace of
     /// zero kills at once. Resolves when its init has ended and is accounted for.
@@ -52,7 +44,7 @@ impl Container {
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let stop = StopRecord { signal: signal.number(), kill_at_ns: boottime_ns().saturating_add(grace_ns) };
         // A task of its own, so that it outlives the caller. If this process ends, the record has the stop.
-        let job = tokio::spawn(async move { container.run_stop(stop, false).await });
+        let job = tokio::spawn(async move { container.run_stop(stop).await });
         job.await.map_err(|_| Error::Cancelled { op: "stop", object: self.id().to_string() })?
     }
 
@@ -61,18 +53,14 @@ impl Container {
         self.refresh();
         let record = self.record();
         match record.stop {
-            Some(stop) if record.state == State::Stopping => self.run_stop(stop, true).await.map(Some),
+            Some(stop) if record.state == State::Stopping => self.run_stop(stop).await.map(Some),
             _ => Ok(None),
         }
     }
 
-    async fn run_stop(&self, stop: StopRecord, again: bool) -> Result<Ended> {
-        let begun = self.locked("stop", move |locked| begin(locked, stop)).await?;
-        if let Some(begun) = begun {
-            let begun = if again { Begun { send: true, thaw: true } } else { begun };
-            if self.kill_at() > boottime_ns() {
-                self.ask_to_end(stop.signal, begun).await;
-            }
+    async fn run_stop(&self, stop: StopRecord) -> Result<Ended> {
+        if self.locked("stop", move |locked| begin(locked, stop)).await? && self.kill_at() > boottime_ns() {
+            self.ask_to_end(stop.signal).await?;
         }
         let ended = self.wait_or_kill().await?;
         // What shares a pid namespace with others outlives init: execs, daemons.
@@ -87,25 +75,23 @@ impl Container {
         Ok(ended)
     }
 
-    /// Nobody minds when this does not work: the kill comes.
-    async fn ask_to_end(&self, signal: i32, begun: Begun) {
+    /// Sends the signal, and lets a frozen container take it. A program that gets it twice, from two stops
+    /// or after a recovery, has been asked twice; one that never gets it would wait for its grace in vain.
+    async fn ask_to_end(&self, signal: i32) -> Result<()> {
         let container = self.clone();
-        let asked = blocking::long(move || {
+        blocking::long(move || {
             let record = container.record();
             crate::point("stop.before-signal")?;
-            if let (true, Ok(signal)) = (begun.send, Signal::from_number(signal.into())) {
+            if let Ok(signal) = Signal::from_number(signal.into()) {
                 signal_init(&record, signal)?;
             }
             crate::point("stop.after-signal")?;
-            if begun.thaw && frozen(&record) {
+            if frozen(&record) {
                 container.driver().run("stop", ["resume", record.id.as_str()], &[])?;
             }
             Ok(())
         })
-        .await;
-        if let Err(error) = asked {
-            tracing::warn!(container = %self.id(), %error, "can't send the stop signal");
-        }
+        .await
     }
 
     /// When everything is to be killed, by the record as it is now: a shorter stop may have changed it.
@@ -153,13 +139,13 @@ impl Container {
     }
 }
 
-/// Makes the stop durable. None when there is nothing to be asked: it has ended.
-fn begin(locked: &mut Locked, stop: StopRecord) -> Result<Option<Begun>> {
+/// Makes the stop durable. False when there is nothing to be asked: it has ended.
+fn begin(locked: &mut Locked, stop: StopRecord) -> Result<bool> {
     let record = locked.record();
     let (state, earlier) = (record.state, record.stop);
     let mut stop = stop;
     match state {
-        State::Exited => return Ok(None),
+        State::Exited => return Ok(false),
         State::Creating | State::Unknown => {
             return Err(Error::State { op: "stop", id: record.id.to_string(), state });
         }
@@ -168,9 +154,7 @@ fn begin(locked: &mut Locked, stop: StopRecord) -> Result<Option<Begun>> {
         State::Running | State::Paused | State::Stopping => {}
     }
     crate::point("stop.before-record")?;
-    let mut send = true;
     if let Some(earlier) = earlier.filter(|_| state == State::Stopping) {
-        send = earlier.signal != stop.signal;
         stop.kill_at_ns = stop.kill_at_ns.min(earlier.kill_at_ns);
         if stop != earlier {
             locked.change(None, |record| record.stop = Some(stop))?;
@@ -179,7 +163,7 @@ fn begin(locked: &mut Locked, stop: StopRecord) -> Result<Option<Begun>> {
         locked.transition(Transition::StopAsked, Happened::Stopping, |record| record.stop = Some(stop))?;
     }
     crate::point("stop.after-record")?;
-    Ok(Some(Begun { send, thaw: state == State::Paused }))
+    Ok(true)
 }
 
 /// Kills everything in the cgroup, and init, which is there whatever the cgroup says.

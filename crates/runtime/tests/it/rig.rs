@@ -38,13 +38,6 @@ impl Rig {
         self.root.join(bundle.id())
     }
 
-    /// Moves the state directory away, as if no process had ever heard of it, and says where to.
-    pub(crate) fn aside(&self, bundle: &Bundle) -> PathBuf {
-        let aside = self.base.join(format!("aside-{}", bundle.id()));
-        std::fs::rename(self.dir(bundle), &aside).unwrap();
-        aside
-    }
-
     pub(crate) async fn create(&self, bundle: &Bundle) -> Container {
         let mut request = CreateRequest::new(bundle.id().parse().unwrap(), bundle.path());
         request.log = Some(self.log(bundle));

@@ -26,6 +26,11 @@ fn calls(file: &Path) -> usize {
     std::fs::read_to_string(file).map_or(0, |text| text.lines().count())
 }
 
+/// A runtime of its own: whoever watched containers in it is gone when it is dropped.
+fn tokio() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 fn runtimes(root: &Path, handlers: Vec<HandlerConfig>) -> Result<Runtimes, runtime::Error> {
     Runtimes::from_config(&RuntimeConfig::new(root, handlers))
 }
@@ -128,54 +133,54 @@ async fn status_asks_nobody() {
     container.delete(false).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_saw_end_is_255_and_unknown() {
+#[test]
+fn what_nobody_saw_end_is_255_and_unknown() {
     let rig = Rig::new("lost");
     let bundle = waiter("lost", "trap 'exit 0' TERM");
-    let id = {
-        let container = rig.ready(&bundle).await;
-        container.id().clone()
-    };
-    // The record as another process would find it: monitor and init both gone, and no exit written.
+    let tokio =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Whoever watched it is gone with its tokio runtime.
+    tokio().block_on(rig.ready(&bundle));
     let dir = rig.dir(&bundle);
     let text = std::fs::read(dir.join("state.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let pid = |value: &serde_json::Value| i32::try_from(value["pid"].as_i64().unwrap()).unwrap();
-    let (monitor, init) = (pid(&record["monitor"]["process"]), pid(&record["init"]));
-    let aside = rig.aside(&bundle);
-    for pid in [monitor, init] {
+    for pid in [pid(&record["monitor"]["process"]), pid(&record["init"])] {
         sys::pidfd::PidFd::open(pid).unwrap().signal(9).unwrap();
         wait_until("its end", || is_gone(pid));
     }
-    std::fs::rename(&aside, &dir).unwrap();
     // Where nobody waits for orphans, the kernel still has its status: this stands for a pid that is used again.
     let mut record = record;
     record["init"]["start"] = 1.into();
     std::fs::write(dir.join("state.json"), serde_json::to_vec(&record).unwrap()).unwrap();
-    for file in ["exit.json", "exits"] {
-        let path = dir.join(file);
-        let _ = std::fs::remove_file(&path);
-        let _ = std::fs::remove_file(path.join(id.as_str()));
+    for file in ["exit.json".to_owned(), format!("exits/{}", bundle.id())] {
+        let _ = std::fs::remove_file(dir.join(file));
     }
-    let other = rig.another();
-    let recovered = other.recover().await.unwrap();
-    assert!(recovered.failed.is_empty(), "{recovered:?}");
-    let container = other.get(&id).await.unwrap();
-    wait_until("the exit", || state(&container) == State::Exited);
-    let ended = container.status().ended.clone().unwrap();
-    assert_eq!((ended.exit, ended.code, ended.reason), (Exit::Lost, 255, Reason::Unknown));
-    assert_eq!(ended.finished_ns, None);
-    container.delete(false).await.unwrap();
+    tokio().block_on(async {
+        let other = rig.another();
+        let recovered = other.recover().await.unwrap();
+        assert!(recovered.failed.is_empty(), "{recovered:?}");
+        let container = other.get(&bundle.id().parse().unwrap()).await.unwrap();
+        wait_until("the exit", || state(&container) == State::Exited);
+        let ended = container.status().ended.clone().unwrap();
+        assert_eq!((ended.exit, ended.code, ended.reason), (Exit::Lost, 255, Reason::Unknown));
+        assert_eq!(ended.finished_ns, None);
+        container.delete(false).await.unwrap();
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_reboot_everything_older_is_over_at_once() {
+#[test]
+fn after_a_reboot_everything_older_is_over_at_once() {
     let rig = Rig::new("reboot");
     let bundles: Vec<Bundle> = (0..5).map(|_| waiter("reboot", "trap 'exit 0' TERM")).collect();
+    tokio().block_on(async {
+        for bundle in &bundles {
+            let container = rig.ready(bundle).await;
+            container.kill(Signal::KILL).await.unwrap();
+            container.wait().await.unwrap();
+        }
+    });
     for bundle in &bundles {
-        let container = rig.ready(bundle).await;
-        container.kill(Signal::KILL).await.unwrap();
-        container.wait().await.unwrap();
         // As it was on disk when the power went.
         let path = rig.dir(bundle).join("state.json");
         let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -187,14 +192,16 @@ async fn after_a_reboot_everything_older_is_over_at_once() {
             let _ = std::fs::remove_file(rig.dir(bundle).join(file));
         }
     }
-    let other = rig.another();
-    let recovered = other.recover().await.unwrap();
-    assert_eq!(recovered.exited.len(), bundles.len(), "{recovered:?}");
-    for container in other.list().await.unwrap() {
-        assert_eq!(container.status().state, State::Exited);
-        assert_eq!(container.status().ended.clone().unwrap().exit, Exit::Lost);
-        container.delete(false).await.unwrap();
-    }
+    tokio().block_on(async {
+        let other = rig.another();
+        let recovered = other.recover().await.unwrap();
+        assert_eq!(recovered.exited.len(), bundles.len(), "{recovered:?}");
+        for container in other.list().await.unwrap() {
+            assert_eq!(container.status().state, State::Exited);
+            assert_eq!(container.status().ended.clone().unwrap().exit, Exit::Lost);
+            container.delete(false).await.unwrap();
+        }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{Exit, Signal, State};
-use runtime::Kind;
+use runtime::{ExecRequest, Kind};
 use testkit::{LeakCheck, wait_until};
 
 use crate::rig::{LONG, Rig, TERM, is_gone, state, waiter};
@@ -153,6 +153,30 @@ async fn what_outlives_init_in_a_shared_pid_namespace_is_killed_too() {
     assert!(pids.len() >= 2, "{pids:?}");
     assert_eq!(container.stop(TERM, LONG).await.unwrap().exit, Exit::Code(0));
     assert!(pids.iter().all(|pid| is_gone(*pid)), "{pids:?}");
+    container.delete(false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn execs_are_killed_with_the_container() {
+    let rig = Rig::new("execs");
+    // In the host's pid namespace the kernel does not do it by itself.
+    let bundle = waiter("execs", "trap 'exit 0' TERM").edit(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "pid");
+    });
+    let container = rig.ready(&bundle).await;
+    let line = "setsid sleep 3605 & echo $! >/dev/shm/pid; sleep 3606";
+    let exec = tokio::spawn({
+        let container = container.clone();
+        async move { container.exec_sync(ExecRequest::new(["sh", "-c", line])).await }
+    });
+    let root = format!("/proc/{}/root/dev/shm/pid", container.status().pid.unwrap());
+    let inner: i32 =
+        testkit::wait_for("the exec", || std::fs::read_to_string(&root).ok()?.trim().parse().ok());
+    assert!(!is_gone(inner));
+    assert_eq!(container.stop(TERM, LONG).await.unwrap().exit, Exit::Code(0));
+    testkit::wait_until("the exec's end", || is_gone(inner));
+    let ended = exec.await.unwrap();
+    assert!(ended.is_err() || ended.is_ok_and(|output| output.exit == Exit::Signal(9)));
     container.delete(false).await.unwrap();
 }
 
