@@ -125,7 +125,7 @@ fn kill_monitor(dir: &Dir, record: &Record, what: What) -> Result<()> {
 
 /// Processes that were started on this bundle: a monitor that its maker did not live to put into a cgroup,
 /// a runtime that a monitor did.
-fn strays(bundle: &Path) -> Vec<PidFd> {
+pub(crate) fn strays(bundle: &Path) -> Vec<PidFd> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let pids = sys::proc::pids().unwrap_or_default();
     let held = |pid: i32| {

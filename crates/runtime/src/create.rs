@@ -27,7 +27,7 @@ use crate::dir::Dir;
 use crate::driver::Driver;
 use crate::event::Happened;
 use crate::handler::Handler;
-use crate::record::Record;
+use crate::record::{Process, Record};
 use crate::runtimes::Inner;
 use crate::{Container, CreateRequest, Error, GivenUp, Result, Runtimes, blocking, point};
 
@@ -161,6 +161,7 @@ fn first_record(handler: &Handler, request: &CreateRequest, bundle: &Bundle) -> 
         version: Record::VERSION,
         id: request.id.clone(),
         name: request.name.clone(),
+        maker: Some(Process::own()?),
         boot_id: boot_id()?,
         state: State::Creating,
         handler: handler.record(),

@@ -16,6 +16,7 @@ mod group;
 mod session;
 mod spec;
 
+pub(crate) use session::sweep;
 use session::{Session, Started};
 
 /// A program that runs in a container. Dropping it before its end kills it with all that it started.

@@ -67,6 +67,9 @@ pub(crate) struct Record {
     pub(crate) id: Id,
     #[serde(default)]
     pub(crate) name: Option<Name>,
+    /// Who makes it, until it is made.
+    #[serde(default)]
+    pub(crate) maker: Option<Process>,
     /// The boot that it was made in.
     pub(crate) boot_id: String,
     pub(crate) state: State,
@@ -115,6 +118,14 @@ pub(crate) struct Record {
     pub(crate) last_event: Option<Event>,
 }
 
+impl Process {
+    /// This process.
+    pub(crate) fn own() -> Result<Self> {
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        Ok(Self { pid, start: sys::proc::start_time(pid)? })
+    }
+}
+
 impl Record {
     /// The version written and read.
     pub(crate) const VERSION: u32 = 1;
@@ -127,6 +138,11 @@ impl Record {
     /// Its init, held, while it is there. None when it has ended and was reaped.
     pub(crate) fn hold_init(&self) -> Result<Option<PidFd>> {
         hold(self.init, &self.boot_id)
+    }
+
+    /// Whether the process that made it is alive.
+    pub(crate) fn maker_lives(&self) -> Result<bool> {
+        Ok(hold(self.maker, &self.boot_id)?.map_or(Ok(true), |maker| maker.is_dead()).is_ok_and(|dead| !dead))
     }
 
     /// Its monitor, held, while it is there.

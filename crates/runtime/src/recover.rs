@@ -1,6 +1,7 @@
 //! Recovery: after the death of a process that used the library, of a monitor, or of the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Id, State, Transition};
 use sys::Ctx as _;
@@ -31,6 +32,10 @@ pub struct Recovered {
 }
 
 const OP: &str = "recover";
+/// How long a child may take to end, or to run its program, after its parent was killed.
+const LAST_CHILD: Duration = Duration::from_secs(10);
+/// How long a container that another process works on is waited for.
+const BUSY: Duration = Duration::from_secs(1);
 
 impl Runtimes {
     /// Puts the state root in order: undoes half-made creates whose maker is dead, finishes stops and
@@ -134,7 +139,13 @@ fn is_litter(name: &str) -> bool {
 
 /// Undoes a create whose maker is dead, if that is what the directory holds: true when it is gone.
 pub(crate) fn sweep_creating(inner: &Arc<Inner>, dir: &Dir) -> Result<bool> {
-    let lock = match FileLock::try_acquire(dir.file("lock")) {
+    let maker_lives = match dir.load(OP) {
+        Err(Error::NotFound { .. }) => return Ok(true),
+        record => record?.maker_lives()?,
+    };
+    // A child of a dead maker may hold the lock for a moment more.
+    let patience = if maker_lives { Duration::ZERO } else { LAST_CHILD };
+    let lock = match FileLock::acquire_within(dir.file("lock"), patience) {
         Err(error) if error.is_gone() => return Ok(true),
         Err(error) => return Err(error.into()),
         Ok(None) => return Ok(false),
@@ -163,10 +174,12 @@ fn one(inner: &Arc<Inner>, id: &Id) -> Result<Did> {
     }
     let container = inner.load(id, OP)?;
     // What another process is doing it will finish; so it is not waited for.
-    let Some(lock) = FileLock::try_acquire(dir.file("lock"))? else { return Ok(Did::Nothing) };
+    let lock = FileLock::acquire_within(dir.file("lock"), BUSY)?;
+    let Some(lock) = lock else { return Ok(Did::Nothing) };
     let record = dir.load(OP)?;
     let mut locked = Locked::adopt(container, OP, record, lock);
     sweep_files(&dir)?;
+    crate::exec::sweep(&dir, locked.record())?;
     crate::stream::publish(&inner.root, &dir, locked.record())?;
     if locked.record().deleting {
         point("recover.finish-delete")?;
@@ -193,7 +206,7 @@ fn reconcile(locked: &mut Locked) -> Result<Did> {
     };
     if dead {
         let monitor_alive = match locked.record().hold_monitor()? {
-            Some(monitor) => !monitor.wait(Some(std::time::Duration::from_secs(5)))?,
+            Some(monitor) => !monitor.wait(Some(Duration::from_secs(5)))?,
             None => false,
         };
         if monitor_alive {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::trust::{Policy, Trust, Workload};
 use model::{Id, Name, State};
@@ -13,10 +14,24 @@ use crate::dir::Root;
 use crate::handler::{Handler, HandlerReport};
 use crate::{Error, Result};
 
+/// How long a look at containers waits for an exit that happened but is not recorded yet.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Handlers by name, and the containers of one state root. Clones are the same.
 #[derive(Clone)]
 pub struct Runtimes {
     inner: Arc<Inner>,
+    _last: Arc<Last>,
+}
+
+/// Lets go of the containers when the last [`Runtimes`] goes: each of them holds the rest.
+struct Last(Arc<Inner>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let containers = std::mem::take(&mut *self.0.known());
+        drop(containers);
+    }
 }
 
 /// What clones and containers share.
@@ -68,7 +83,8 @@ impl Runtimes {
         }
         let root = Root::open(&config.root)?;
         let inner = Inner { root, config: config.clone(), handlers, containers: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        Ok(Self { _last: Arc::new(Last(inner.clone())), inner })
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -144,7 +160,7 @@ impl Runtimes {
     /// [`Error::Sys`] when the state root can't be read.
     pub async fn list(&self) -> Result<Vec<Container>> {
         let inner = self.inner.clone();
-        blocking::quick(move || {
+        let listed = blocking::quick(move || {
             let mut containers = Vec::new();
             for id in inner.root.ids()? {
                 match inner.load(&id, "list") {
@@ -155,8 +171,10 @@ impl Runtimes {
                 }
             }
             Ok(containers)
-        })
-        .await
+        });
+        let containers = listed.await?;
+        settled(&containers).await?;
+        Ok(containers)
     }
 
     /// The container with exactly this id.
@@ -165,7 +183,9 @@ impl Runtimes {
     /// [`Error::NotFound`]; [`Error::Invalid`] when its record can't be read.
     pub async fn get(&self, id: &Id) -> Result<Container> {
         let (inner, id) = (self.inner.clone(), id.clone());
-        blocking::quick(move || inner.load(&id, "find")).await
+        let container = blocking::quick(move || inner.load(&id, "find")).await?;
+        settled(std::slice::from_ref(&container)).await?;
+        Ok(container)
     }
 
     /// The one container that `text` means: its id, its name, or the beginning of its id.
@@ -174,8 +194,33 @@ impl Runtimes {
     /// [`Error::NotFound`]; [`Error::Invalid`] when it is the beginning of several ids, or no id or name.
     pub async fn find(&self, text: &str) -> Result<Container> {
         let (inner, text) = (self.inner.clone(), text.to_owned());
-        blocking::quick(move || inner.find(&text)).await
+        let container = blocking::quick(move || inner.find(&text)).await?;
+        settled(std::slice::from_ref(&container)).await?;
+        Ok(container)
     }
+}
+
+/// Begins the containers' watches, and gives those that have ended a moment until that is recorded.
+async fn settled(containers: &[Container]) -> Result<()> {
+    let all = containers.to_vec();
+    let dead = blocking::quick(move || {
+        let is_dead = |container: &Container| {
+            let record = container.record();
+            let gone = || Ok::<_, Error>(record.hold_init()?.map_or(Ok(true), |init| init.is_dead())?);
+            // One that can't be asked just now is left to its watch.
+            record.state.is_alive() && gone().unwrap_or(false)
+        };
+        Ok(all.into_iter().filter(is_dead).collect::<Vec<_>>())
+    })
+    .await?;
+    for container in containers {
+        container.watch();
+    }
+    for container in dead {
+        // A monitor that does not get on leaves it as it was known.
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, container.wait()).await;
+    }
+    Ok(())
 }
 
 impl Inner {

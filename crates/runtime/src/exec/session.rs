@@ -15,6 +15,8 @@ use sys::socket::{Blocking, Kind, pair};
 use super::group::ExecGroup;
 use super::spec;
 use crate::attach::connect_in;
+use crate::cgroups::Group;
+use crate::dir::Dir;
 use crate::driver::Driver;
 use crate::monitor::{Answer, Answers, NoAnswer, Start, messages, parse, parse_pid};
 use crate::process::args;
@@ -137,7 +139,9 @@ impl Drop for ExecDir {
 fn make_dir(container: &Container, process: &[u8]) -> Result<ExecDir> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("exec-{}-{number}", std::process::id());
+    let pid = std::process::id();
+    let start = sys::proc::start_time(i32::try_from(pid).unwrap_or(0)).unwrap_or(0);
+    let name = format!("exec-{pid}-{start}-{number}");
     let path = container.dir().file("execs").join(name);
     crate::dir::make_dirs(&path)?;
     let dir = ExecDir(path, false);
@@ -149,6 +153,33 @@ fn make_dir(container: &Container, process: &[u8]) -> Result<ExecDir> {
     };
     std::io::Write::write_all(&mut options().ctx("create", &file)?, process).ctx("write", &file)?;
     Ok(dir)
+}
+
+/// Ends and removes execs whose callers are dead.
+pub(crate) fn sweep(dir: &Dir, record: &Record) -> Result<()> {
+    let execs = dir.file("execs");
+    let Ok(entries) = std::fs::read_dir(&execs) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.strip_prefix("exec-").unwrap_or_default().splitn(3, '-');
+        let pid = parts.next().and_then(|text| text.parse::<i32>().ok());
+        let start = parts.next().and_then(|text| text.parse::<u64>().ok());
+        if pid.is_some_and(|pid| sys::proc::start_time(pid).ok() == start) {
+            continue;
+        }
+        point("recover.sweep-exec")?;
+        for monitor in crate::cleanup::strays(&entry.path()) {
+            // It takes its runtime with it. One that has ended is what is wanted.
+            let _ = monitor.signal(9);
+            monitor.wait(Some(END_TIMEOUT))?;
+        }
+        if let Some(group) = record.own_group().and_then(|_| Group::at(&format!("{}/{name}", record.group))) {
+            group.kill(END_TIMEOUT);
+            group.remove()?;
+        }
+        sys::durable::remove_tree(entry.path())?;
+    }
+    Ok(())
 }
 
 fn monitor_args(

@@ -6,11 +6,13 @@
 
 mod bad;
 mod ends;
+mod churn;
 mod exec;
 mod kit;
 mod life;
 mod logs;
 mod pause;
+mod recovery;
 mod rig;
 mod rows;
 mod stats;
