@@ -5,8 +5,8 @@
 #![allow(unreachable_pub, reason = "one binary")]
 
 mod bad;
-mod ends;
 mod churn;
+mod ends;
 mod exec;
 mod kit;
 mod life;
