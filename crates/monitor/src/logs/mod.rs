@@ -9,6 +9,7 @@
 mod file;
 mod journal;
 mod lines;
+mod out;
 mod rotate;
 pub mod spec;
 mod stamp;
@@ -16,8 +17,9 @@ mod stamp;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::file::{FileLog, Limits};
+use self::file::FileLog;
 use self::journal::Journal;
+use self::out::Limits;
 use self::rotate::Policy;
 use self::spec::Driver;
 use crate::{Error, Stream};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use monitor::Stream::{self, Stderr, Stdout};
 use monitor::logs::{Logs, Options};
@@ -91,6 +92,23 @@ fn lines_and_pieces() {
     logs.close();
     assert_eq!(texts(&path)[6..], [("stdout", 'F', "ls".into()), ("stdout", 'P', "last".into())]);
     assert_eq!(content(&fs::read(&path).unwrap(), Stdout), b"one\ntwo\nthree\n$ ls\nlast");
+}
+
+#[test]
+fn a_line_that_grows_slowly_appears_before_its_end() {
+    let dir = Scratch::new("logs");
+    let path = dir.join("log");
+    let mut logs = Logs::open(&options(&path)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while fs::metadata(&path).unwrap().len() == 0 {
+        assert!(Instant::now() < deadline);
+        logs.write(Stdout, b".");
+        std::thread::sleep(Duration::from_millis(20));
+        if logs.flush_in() == Some(Duration::ZERO) {
+            logs.tick();
+        }
+    }
+    assert_eq!(texts(&path)[0].1, 'P');
 }
 
 #[test]
