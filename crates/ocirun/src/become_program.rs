@@ -3,7 +3,7 @@
 //! ```text
 //! settle: scheduling → limits → HOME → label → no_new_privs → cwd → ids → capabilities → program found → fds
 //! (a container's init waits here for its start)
-//! run:    filter → the last capability → ambient set → execve
+//! run:    filter → the last capability → ambient set → execve    (with no_new_privs: ambient set → filter → execve)
 //! ```
 //! Used by a container's init and by execs. Runs in a process of its own that has one thread.
 
@@ -31,6 +31,16 @@ pub(crate) struct Settled {
     args: Vec<CString>,
     env: Vec<CString>,
     capabilities: Capabilities,
+    filter: FilterLoad,
+}
+
+/// When the filter is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FilterLoad {
+    /// As the very last step, so that it forbids none of ours: no_new_privs allows it to everybody.
+    Last,
+    /// While CAP_SYS_ADMIN is there, which goes afterwards.
+    BeforeCapabilities,
 }
 
 /// Whether the working directory is made if it is not there.
@@ -103,7 +113,8 @@ pub(crate) fn settle(
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
     let path = find_program(plan, &env)?;
     spawn::cloexec_from(3 + kept).ctx("close", "descriptors")?;
-    Ok(Settled { path, args: plan.args.clone(), env, capabilities })
+    let filter = if keep_admin { FilterLoad::BeforeCapabilities } else { FilterLoad::Last };
+    Ok(Settled { path, args: plan.args.clone(), env, capabilities, filter })
 }
 
 impl Settled {
@@ -123,14 +134,22 @@ impl Settled {
     }
 
     fn last_steps(&self, filter: Option<&Filter>, told: impl FnOnce(OwnedFd) -> Result<()>) -> Result<()> {
-        if let Some(filter) = filter {
-            if let Some(listener) = filter.load().ctx("load", "seccomp filter")? {
-                told(listener)?;
-            }
-            let sets = self.capabilities;
-            spawn::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0)
-                .ctx("set", "capabilities")?;
+        let load = || match filter.map(Filter::load).transpose().ctx("load", "seccomp filter")?.flatten() {
+            Some(listener) => told(listener),
+            None => Ok(()),
+        };
+        if self.filter == FilterLoad::Last {
+            self.raise_ambient()?;
+            return load();
         }
+        load()?;
+        let sets = self.capabilities;
+        spawn::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0)
+            .ctx("set", "capabilities")?;
+        self.raise_ambient()
+    }
+
+    fn raise_ambient(&self) -> Result<()> {
         // Only what is permitted and inheritable too can be ambient; the rest is not an error, as in runc.
         for number in 0..64 {
             if self.capabilities.ambient.contains(number) {
