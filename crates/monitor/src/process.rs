@@ -81,6 +81,7 @@ struct Pipes {
     attach: Pipe,
 }
 
+#[inline(never)]
 fn run(args: &Args, inherited: &[RawFd]) -> u8 {
     message::init(args.level, args.syslog.then_some(args.cid.as_str()));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

@@ -8,9 +8,11 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 mod launch;
+mod memory;
 mod signals;
 
 pub use launch::Launch;
+pub use memory::give_back_memory;
 pub use signals::{Caught, SignalFd, exit_at_once_on};
 
 /// Which side of a fork this is.

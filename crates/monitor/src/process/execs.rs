@@ -185,6 +185,7 @@ impl Session<'_> {
     }
 
     /// Moves each exec on as far as it gets: after each turn of the loop.
+    #[inline(never)]
     pub(super) fn serve_execs(&mut self) {
         if !self.execs.any() {
             return;

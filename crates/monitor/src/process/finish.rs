@@ -17,6 +17,7 @@ const KILL_WAIT: Duration = Duration::from_millis(500);
 const EXEC_WAIT: Duration = Duration::from_secs(2);
 
 /// The process ended by itself, or was ended by others.
+#[inline(never)]
 pub(super) fn after_end(mut session: Session<'_>, reaped: Reaped) -> u8 {
     for stream in [Stream::Stdout, Stream::Stderr] {
         drain(&mut session, stream);
@@ -26,6 +27,7 @@ pub(super) fn after_end(mut session: Session<'_>, reaped: Reaped) -> u8 {
 }
 
 /// The process did not end in its time.
+#[inline(never)]
 pub(super) fn after_timeout(mut session: Session<'_>) -> u8 {
     session.output.close(&session.poll);
     close_logs(&mut session);
@@ -44,6 +46,7 @@ pub(super) fn after_timeout(mut session: Session<'_>) -> u8 {
 }
 
 /// There is nothing to stand beside: the caller knows already. `ran`: a runtime was started.
+#[inline(never)]
 pub(super) fn after_failure(mut session: Session<'_>, ran: bool) -> u8 {
     session.stop_runtime();
     session.logs.close();

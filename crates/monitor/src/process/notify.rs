@@ -47,6 +47,8 @@ impl Proxy {
     }
 
     /// Passes on what is there. What the host's socket does not take is lost, with a warning.
+    // Its buffer must not be part of the loop's frame, which stays in memory.
+    #[inline(never)]
     pub(super) fn relay(&self) {
         let mut buffer = [0u8; 8192];
         while let Ok(len) = self.container.recv(&mut buffer) {

@@ -126,6 +126,7 @@ impl<'a> Session<'a> {
     }
 
     /// What deadlines ask for, and what the events have changed.
+    #[inline(never)]
     fn after_turn(&mut self) {
         let now = Instant::now();
         if self.logs.flush_in() == Some(Duration::ZERO) {
@@ -152,6 +153,7 @@ impl<'a> Session<'a> {
         self.serve_execs();
     }
 
+    #[inline(never)]
     fn serve(&mut self, token: Token, ready: Ready) {
         match token.kind {
             Kind::Signals => self.take_signals(),
@@ -207,6 +209,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    #[inline(never)]
     fn take_orders(&mut self) {
         let Some((fifo, lines)) = &mut self.fifo else { return };
         let mut buffer = [0u8; 1024];
@@ -275,6 +278,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what has come through the console socket.
+    #[inline(never)]
     pub(super) fn take_terminal(&mut self) {
         let Some(console) = &mut self.console else { return };
         let before = self.poll.remove(console.watched());

@@ -65,6 +65,7 @@ pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, pipes: Pipes) -> u8 {
             return finish::after_failure(session, ran);
         }
     }
+    sys::solo::give_back_memory();
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     loop {
         if let Some(reaped) = session.ending() {
@@ -77,6 +78,7 @@ pub(super) fn stand_by(settled: &Settled<'_>, logs: Logs, pipes: Pipes) -> u8 {
     }
 }
 
+#[inline(never)]
 fn start(session: &mut Session<'_>, start_pipe: Pipe, mut attach_pipe: Pipe) -> Result<(), Failure> {
     let args = session.settled.args;
     let passthrough = session.logs.passthrough();

@@ -86,6 +86,8 @@ impl Pipe {
     }
 
     /// Waits for one read: any byte, or the end, lets us go on.
+    // Its buffer must not become part of the frame that lasts as long as the process.
+    #[inline(never)]
     pub fn wait(&self) {
         let Some(fd) = &self.fd else { return };
         let mut buffer = [0u8; 8192];
