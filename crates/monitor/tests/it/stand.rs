@@ -34,7 +34,8 @@ impl Stand {
         Self::new(Bundle::shell("mon", line))
     }
 
-    /// With a runtime that is a few lines of shell: `$PIDFILE` is where it writes the pid, `$DIR` is the stand's.
+    /// With a runtime that is a few lines of shell: `$PIDFILE` is where it writes the pid, `$DIR` is the stand's,
+    /// `beget LINES` makes the container's process. That is an orphan at once, as the shell would reap a child of its own.
     pub(crate) fn fake(lines: &str) -> Self {
         let mut stand = Self::new(Bundle::new("fake", &["true"]));
         stand.set_fake(lines);
@@ -44,7 +45,8 @@ impl Stand {
     pub(crate) fn set_fake(&mut self, lines: &str) {
         let text = format!(
             "#!/bin/sh\nDIR={}\nfor a in \"$@\"; do [ \"$last\" = --pid-file ] && PIDFILE=$a; [ \"$last\" = \
-             --console-socket ] && CONSOLE=$a; last=$a; done\n{lines}\n",
+             --console-socket ] && CONSOLE=$a; last=$a; done\nexport PIDFILE DIR\nbeget() {{ (sh -c 'echo $$ >$PIDFILE.new; mv \
+             $PIDFILE.new $PIDFILE; '\"$1\" & ); while [ ! -s $PIDFILE ]; do sleep 0.02; done; }}\n{lines}\n",
             self.dir.path().display()
         );
         self.runtime = testkit::script(&self.dir, "runtime", &text);

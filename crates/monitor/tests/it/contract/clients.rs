@@ -50,7 +50,7 @@ fn the_link_in_the_socket_directory() {
 
 #[test]
 fn a_long_path_is_no_obstacle() {
-    let stand = Stand::fake("sh -c 'sleep 1; echo far; exit 2' & echo $! >$PIDFILE");
+    let stand = Stand::fake("beget 'sleep 1; echo far; exit 2'");
     let deep = stand.dir.dir(&format!("{}/{}", "d".repeat(120), "e".repeat(120)));
     let call = stand
         .podman()

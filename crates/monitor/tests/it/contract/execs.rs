@@ -143,7 +143,7 @@ fn a_runtime_that_hangs_is_ended_by_the_time_out() {
     let mut stand = Stand::fake("");
     stand.set_fake(
         "case \"$*\" in *' exec '*) echo $$ >$DIR/hung; exec sleep 1000;; esac\n\
-         sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >$PIDFILE",
+         beget 'exec sleep 1000'",
     );
     let control = stand.dir.join("control");
     let pid = stand.podman().arg("--control-socket").arg(&control).spawn().pid_message("data");

@@ -37,8 +37,7 @@ fn an_exit_directory_that_vanished_ends_nothing_early() {
 
 #[test]
 fn a_bundle_that_vanished_ends_nothing_early() {
-    let stand =
-        Stand::fake("sh -c 'while [ ! -e '$DIR'/go ]; do sleep 0.1; done; exit 5' & echo $! >$PIDFILE");
+    let stand = Stand::fake("beget 'while [ ! -e $DIR/go ]; do sleep 0.1; done; exit 5'");
     let bundle = stand.dir.dir("away");
     let call = stand
         .podman()
@@ -102,7 +101,7 @@ fn attach_garbage_is_only_input() {
 
 #[test]
 fn restore_calls_the_runtime_with_the_image() {
-    let stand = Stand::fake("printf '%s ' \"$@\" >$DIR/args; sh -c 'exit 3' & echo $! >$PIDFILE");
+    let stand = Stand::fake("printf '%s ' \"$@\" >$DIR/args; beget 'exit 3'");
     let monitor =
         stand.podman().args(["--restore", "/some/image", "--runtime-opt", "--tcp-established"]).spawn();
     monitor.pid_message("data");

@@ -148,7 +148,7 @@ fn the_exit_command_runs_also_after_a_failure_and_its_status_counts() {
 
 #[test]
 fn the_exit_command_waits_its_delay() {
-    let stand = Stand::fake("sh -c 'exit 0' & echo $! >$PIDFILE");
+    let stand = Stand::fake("beget 'exit 0'");
     let command = exit_command(&stand, "");
     let monitor = stand.podman().arg("--exit-command").arg(&command).args(["--exit-delay", "2"]).spawn();
     monitor.pid_message("data");
@@ -160,7 +160,7 @@ fn the_exit_command_waits_its_delay() {
 
 #[test]
 fn a_monitor_refuses_to_be_lost() {
-    let stand = Stand::fake("sleep 30 & echo $! >$PIDFILE");
+    let stand = Stand::fake("beget 'exec sleep 30'");
     let monitor =
         stand.podman().without("--conmon-pidfile", 1).args(["--conmon-pidfile", "/no/such/dir/pid"]).spawn();
     assert_eq!(monitor.first(), 1);

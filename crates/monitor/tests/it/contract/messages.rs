@@ -7,8 +7,8 @@ use crate::stand::{Call, Stand};
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
 /// A fake runtime whose "container" is a child of its own that sleeps and then ends with 7.
-const ENDS_WITH_7: &str = "sh -c 'sleep 0.2; exit 7' </dev/null >/dev/null 2>&1 & echo $! >$PIDFILE; exit 0";
-const SLEEPS: &str = "sleep 100 </dev/null >/dev/null 2>&1 & echo $! >$PIDFILE; exit 0";
+const ENDS_WITH_7: &str = "beget 'exit 7'";
+const SLEEPS: &str = "beget 'exec sleep 100'";
 
 #[test]
 fn create_tells_the_pid_and_nothing_else() {

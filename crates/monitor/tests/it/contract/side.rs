@@ -9,7 +9,7 @@ use crate::stand::Stand;
 #[test]
 fn the_notify_proxy_passes_on_what_is_harmless() {
     let mut stand = Stand::fake("");
-    stand.set_fake("sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >$PIDFILE");
+    stand.set_fake("beget 'exec sleep 1000'");
     std::fs::create_dir(stand.bundle.path().join("notify")).unwrap();
     let host = UnixDatagram::bind(stand.dir.join("host.sock")).unwrap();
     host.set_read_timeout(Some(testkit::deadline())).unwrap();
