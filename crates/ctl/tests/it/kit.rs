@@ -46,7 +46,7 @@ impl Wharf {
     pub fn command(&self, words: &[&str]) -> Command {
         let head = self.head();
         let mut command = Command::new(&head[0]);
-        command.args(&head[1..]).args(words).env("WHARF_HANDLER", self.handler());
+        command.args(&head[1..]).args(words).env("WHARF_HANDLER", self.handler()).env("PATH", path());
         command
     }
 
@@ -100,6 +100,13 @@ impl Wharf {
         let text = self.ok(&["inspect", name]);
         serde_json::from_str::<serde_json::Value>(&text).expect("JSON")[0].clone()
     }
+}
+
+/// PATH with the place of the runtime under test in front: ours is not installed.
+pub fn path() -> String {
+    let runtime = testkit::runtime_under_test().path;
+    let place = runtime.parent().expect("an absolute path").to_string_lossy().into_owned();
+    format!("{place}:{}", std::env::var("PATH").unwrap_or_default())
 }
 
 fn said(output: Output) -> Said {

@@ -7,7 +7,7 @@ use crate::kit::Wharf;
 fn at_terminal(wharf: &Wharf, words: &[&str]) -> Terminal {
     let head = wharf.head();
     let argv: Vec<&str> = head.iter().map(String::as_str).chain(words.iter().copied()).collect();
-    Terminal::spawn(&argv, &[("WHARF_HANDLER", wharf.handler())])
+    Terminal::spawn(&argv, &[("WHARF_HANDLER", wharf.handler()), ("PATH", &crate::kit::path())])
 }
 
 #[test]
