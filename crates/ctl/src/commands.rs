@@ -100,7 +100,7 @@ async fn each_of(
 fn complain(error: &anyhow::Error) {
     use std::io::Write as _;
     // Nobody is left to be told when stderr is gone.
-    let _ = writeln!(std::io::stderr(), "wharf: {error:#}");
+    let _ = writeln!(std::io::stderr(), "wharf: {}", crate::exit::text(error));
 }
 
 /// A line of data on standard output.

@@ -30,11 +30,23 @@ pub(crate) fn report(error: &anyhow::Error, own: OwnFailure) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Nobody is left to be told when stderr is gone.
-    let _ = writeln!(std::io::stderr(), "wharf: {error:#}");
+    let _ = writeln!(std::io::stderr(), "wharf: {}", text(error));
     ExitCode::from(match own {
         OwnFailure::ByKind => by_kind(error),
-        OwnFailure::AboveTheProgram => above(&format!("{error:#}")),
+        OwnFailure::AboveTheProgram => above(&text(error)),
     })
+}
+
+/// The error in one line: an error of the lifecycle layer has its causes in its own text.
+pub(crate) fn text(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<runtime::Error>() {
+            break;
+        }
+    }
+    parts.join(": ").replace('\n', " ")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -63,6 +75,7 @@ fn above(message: &str) -> u8 {
     } else if message.contains("permission denied")
         || message.contains("exec format error")
         || message.contains("is a directory")
+        || message.contains("operation not permitted")
     {
         126
     } else {
