@@ -16,6 +16,7 @@ pub mod create;
 pub mod error;
 mod events;
 pub mod exec;
+pub mod harness;
 mod hooks;
 mod init;
 mod inroot;

@@ -19,6 +19,7 @@ use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::{self, Cloned, SingleThread};
 use sys::{Ctx as _, Error as SysError};
 
+use crate::cgroup::Layout;
 use crate::error::{Error, Result};
 use crate::namespaces::Kind;
 use crate::process::ProcessPlan;
@@ -153,6 +154,15 @@ impl Target {
         })
     }
 
+    /// [`Target::prepare`] for a container of any runtime: the cgroups are those that init is in.
+    ///
+    /// # Errors
+    /// As [`Target::prepare`].
+    pub fn of_init(id: &str, init: PidFd, config: &Spec, cache: Option<&Cache>) -> Result<Self> {
+        let cgroups = cgroups_of(init.pid())?;
+        Self::prepare(id, init, config, &cgroups, cache)
+    }
+
     /// Leaves the session keyring alone.
     #[must_use]
     pub fn without_keyring(mut self) -> Self {
@@ -217,6 +227,30 @@ impl Target {
         }
         follow(socket, |number| listener(process, number).and_then(|fd| notify(fd, process.pid())))
     }
+}
+
+/// The directories of the cgroups that a process is in, one for each hierarchy that is mounted here.
+///
+/// # Errors
+/// The system's.
+pub fn cgroups_of(pid: i32) -> Result<Vec<PathBuf>> {
+    let lines = sys::proc::cgroups(pid)?;
+    let at = |mount: &Path, controller: &str| {
+        let has = |names: &[String]| {
+            names.iter().any(|name| name == controller) || controller.is_empty() && names.is_empty()
+        };
+        let line = lines.iter().find(|line| has(&line.controllers))?;
+        Some(mount.join(line.path.trim_start_matches('/')))
+    };
+    let mut found: Vec<PathBuf> = match Layout::detect().map_err(crate::create::cgroup_error)? {
+        Layout::V2 { root, .. } => at(&root, "").into_iter().collect(),
+        Layout::V1 { hierarchies } => {
+            hierarchies.iter().filter_map(|one| at(&one.mount, &one.controller)).collect()
+        }
+    };
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 fn open(path: &str) -> Result<OwnedFd> {

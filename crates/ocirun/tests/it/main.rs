@@ -4,6 +4,7 @@
 mod commands;
 mod exec;
 mod hooks;
+mod hostile;
 mod kit;
 mod limits;
 mod safety;
