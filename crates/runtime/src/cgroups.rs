@@ -96,6 +96,12 @@ impl Group {
         all.filter(|dir| dir.is_dir()).collect()
     }
 
+    /// Its directory in the hierarchy of version 2.
+    pub(crate) fn unified(&self) -> Option<PathBuf> {
+        let v2 = hierarchies().iter().find(|hierarchy| hierarchy.controllers.is_empty())?;
+        Some(v2.mount.join(&self.path)).filter(|dir| dir.is_dir())
+    }
+
     /// Its directory in the hierarchy of `controller`, or in that of version 2.
     pub(crate) fn dir(&self, controller: &str) -> Option<PathBuf> {
         let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|c| c == controller);

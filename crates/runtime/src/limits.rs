@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::oci::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use model::oci::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources};
 
 use crate::cgroups::Group;
 
@@ -132,6 +132,23 @@ fn members(list: &str) -> std::collections::BTreeSet<u32> {
         Some(from.trim().parse().ok()?..=to.trim().parse().ok()?)
     };
     list.split(',').filter_map(range).flatten().collect()
+}
+
+/// What the files that only `like` names hold now: huge pages, and files of version 2 by name.
+pub(crate) fn named_like(group: &Group, like: &LinuxResources) -> LinuxResources {
+    let huge = like.hugepage_limits.iter().filter_map(|like| {
+        let (dir, size) = (group.dir("hugetlb")?, &like.page_size);
+        let files = [format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max")];
+        let now = files.iter().find_map(|file| text(&dir, file))?;
+        let limit = if now == "max" { u64::MAX } else { now.parse().ok()? };
+        Some(LinuxHugepageLimit { page_size: size.clone(), limit })
+    });
+    let unified = like.unified.keys().filter_map(|file| Some((file.clone(), text(&group.unified()?, file)?)));
+    LinuxResources {
+        hugepage_limits: huge.collect(),
+        unified: unified.collect(),
+        ..LinuxResources::default()
+    }
 }
 
 /// Of `limits`, those that `like` sets: what to go back to after an update of `like`.

@@ -61,7 +61,21 @@ fn update(locked: &mut Locked, resources: &LinuxResources) -> Result<LinuxResour
     let container = locked.container().clone();
     let (config_path, mut config) = read_config(container.dir())?;
     let before = in_force(&container, OP)?;
-    let back = limits::only_like(&before, resources);
+    let named = container.record().own_group().map(|group| limits::named_like(&group, resources));
+    // Runtimes pass over what they have no file for, and say that all is well.
+    let there = |file: &String| named.as_ref().is_some_and(|named| named.unified.contains_key(file));
+    if let Some(file) = resources.unified.keys().find(|file| !there(file)) {
+        return Err(Error::invalid(
+            OP,
+            container.id(),
+            format!("unified {file:?}: its cgroup has no such file"),
+        ));
+    }
+    let back = LinuxResources {
+        hugepage_limits: named.as_ref().map(|named| named.hugepage_limits.clone()).unwrap_or_default(),
+        unified: named.map(|named| named.unified).unwrap_or_default(),
+        ..limits::only_like(&before, resources)
+    };
     let journal = journal(container.dir());
     sys::durable::replace_path(&journal, &to_bytes(&back)?, 0o600)?;
     crate::point("update.after-journal")?;
@@ -143,6 +157,8 @@ fn only_known(resources: &LinuxResources) -> bool {
             ..LinuxCpu::default()
         }),
         pids: resources.pids.clone(),
+        hugepage_limits: resources.hugepage_limits.clone(),
+        unified: resources.unified.clone(),
         ..LinuxResources::default()
     };
     known == *resources
@@ -168,9 +184,24 @@ pub(crate) fn undo_half_done(container: &Container) -> Result<()> {
     let back: LinuxResources =
         serde_json::from_slice(&bytes).map_err(|error| Error::invalid("read", journal.display(), error))?;
     if back != LinuxResources::default() && in_force(container, OP).is_ok() {
-        apply(container, &back)?;
+        go_back(container, &back)?;
     }
     Ok(sys::durable::remove(&journal)?)
+}
+
+/// The runtime is told, since it keeps a copy that it would set again with the next update; what counts is
+/// what the files say then.
+fn go_back(container: &Container, back: &LinuxResources) -> Result<()> {
+    let update = ["update", "--resources", "-", container.id().as_str()];
+    let told = container.driver().run(OP, update, &to_bytes(back)?);
+    if container.record().handler.systemd {
+        told?;
+        return check(container, back).map(drop);
+    }
+    if let Err(error) = told {
+        tracing::debug!(container = %container.id(), %error, "the runtime can't go back to the old limits");
+    }
+    write(container, back).map(drop)
 }
 
 fn in_force(container: &Container, op: &'static str) -> Result<LinuxResources> {

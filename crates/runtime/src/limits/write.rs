@@ -61,8 +61,24 @@ fn files(group: &Group, limits: &LinuxResources) -> Vec<(PathBuf, String)> {
         add(&dir, "cpu.max", max);
     }
     if let Some(dir) = group.dir("cpuset") {
-        add(&dir, "cpuset.cpus", cpu.cpus.filter(|list| !list.is_empty()));
-        add(&dir, "cpuset.mems", cpu.mems.filter(|list| !list.is_empty()));
+        // In version 2 an empty list is the parent's; it takes a newline to write one.
+        let v2 = dir.join("cgroup.controllers").exists();
+        let list = |list: Option<String>| list.filter(|l| v2 || !l.is_empty()).map(|l| l + "\n");
+        add(&dir, "cpuset.cpus", list(cpu.cpus));
+        add(&dir, "cpuset.mems", list(cpu.mems));
+    }
+    if let Some(dir) = group.dir("hugetlb") {
+        for huge in &limits.hugepage_limits {
+            let size = &huge.page_size;
+            add(&dir, &format!("hugetlb.{size}.limit_in_bytes"), Some(huge.limit.to_string()));
+            let max = if huge.limit == u64::MAX { "max".to_owned() } else { huge.limit.to_string() };
+            add(&dir, &format!("hugetlb.{size}.max"), Some(max));
+        }
+    }
+    if let Some(dir) = group.unified() {
+        for (file, text) in &limits.unified {
+            add(&dir, file, Some(text.clone()));
+        }
     }
     if let Some(dir) = group.dir("pids") {
         add(&dir, "pids.max", or_max(limits.pids.as_ref().and_then(|pids| pids.limit)));

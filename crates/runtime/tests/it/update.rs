@@ -74,6 +74,7 @@ async fn a_limit_that_the_kernel_refuses_changes_nothing() {
         json!({"cpu": {"shares": 300, "cpus": "0"}, "pids": {"limit": 20}, "memory": {"limit": 4 << 20}}),
         json!({"cpu": {"shares": 300, "cpus": "4000"}, "pids": {"limit": 20}}),
         json!({"cpu": {"shares": 300, "mems": "4000"}, "memory": {"limit": 100 << 20}}),
+        json!({"cpu": {"shares": 300, "cpus": "4000"}, "hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]}),
     ];
     // Version 2 kills where version 1 refuses.
     let refused_by_v1 = std::path::Path::new("/sys/fs/cgroup/memory").exists();
@@ -105,6 +106,7 @@ async fn absurd_limits_are_refused_before_the_runtime_sees_them() {
         (json!({"memory": {"limit": 1}}), "memory.limit"),
         (json!({"pids": {"limit": i64::MAX}}), "pids.limit"),
         (json!({"unified": {"../../x": "1"}}), "unified"),
+        (json!({"cpu": {"shares": 300}, "unified": {"memory.nonsense": "1"}}), "no such file"),
     ] {
         let error = container.update(limits(wanted.clone())).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid, "{wanted}");
