@@ -12,6 +12,7 @@ mod case;
 mod cgroups;
 mod devices;
 mod hooks;
+mod live;
 mod mount_options;
 mod mounts;
 mod namespaces;
