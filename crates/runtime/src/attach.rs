@@ -14,6 +14,10 @@ use crate::ready::Ready;
 use crate::request::Size;
 use crate::{Container, Error, Io, Result, blocking};
 
+pub(crate) mod pipes;
+
+use pipes::Pipes;
+
 /// How long the monitor may take to read its control fifo.
 const CTL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest packet that a monitor sends: a stream's number and 8192 bytes.
@@ -32,7 +36,18 @@ pub enum Output {
 
 /// A client of a container's or an exec's streams. Dropping it detaches.
 #[derive(Debug)]
-pub struct Attached {
+pub struct Attached(Link);
+
+#[derive(Debug)]
+enum Link {
+    /// To a monitor's attach socket.
+    Socket(Client),
+    /// Pipes of our own.
+    Pipes(Pipes),
+}
+
+#[derive(Debug)]
+struct Client {
     socket: OwnedFd,
     ready: Ready,
 }
@@ -40,7 +55,11 @@ pub struct Attached {
 impl Attached {
     /// Takes a connected, non-blocking socket. Must be called in a tokio runtime.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
-        Ok(Self { ready: Ready::of(&socket)?, socket })
+        Ok(Self(Link::Socket(Client { ready: Ready::of(&socket)?, socket })))
+    }
+
+    pub(crate) fn of_pipes(pipes: Pipes) -> Self {
+        Self(Link::Pipes(pipes))
     }
 
     /// The next output; None at the end. Cancel-safe.
@@ -48,6 +67,43 @@ impl Attached {
     /// # Errors
     /// [`Error::Sys`] when the connection breaks.
     pub async fn read(&self) -> Result<Option<Output>> {
+        match &self.0 {
+            Link::Socket(client) => client.read().await,
+            Link::Pipes(pipes) => pipes.read().await,
+        }
+    }
+
+    /// Writes all of `bytes` to its input. Not cancel-safe: a part may have been written.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] when the connection breaks.
+    pub async fn write(&self, bytes: &[u8]) -> Result<()> {
+        match &self.0 {
+            Link::Socket(client) => client.write(bytes).await,
+            Link::Pipes(pipes) => pipes.write(bytes).await,
+        }
+    }
+
+    /// Ends the input.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] when the connection breaks.
+    pub fn close_stdin(&self) -> Result<()> {
+        match &self.0 {
+            Link::Socket(client) => {
+                Ok(rustix::net::shutdown(&client.socket, Shutdown::Write)
+                    .ctx("shut down", "attach socket")?)
+            }
+            Link::Pipes(pipes) => {
+                pipes.close_stdin();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Client {
+    async fn read(&self) -> Result<Option<Output>> {
         let mut packet = vec![0; PACKET_MAX];
         let got = self.ready.read(|| {
             let n = retry(|| rustix::net::recv(&self.socket, packet.as_mut_slice(), RecvFlags::empty()))?;
@@ -65,24 +121,12 @@ impl Attached {
         Ok(Some(if stream == 3 { Output::Stderr(packet) } else { Output::Stdout(packet) }))
     }
 
-    /// Writes all of `bytes` to its input. Not cancel-safe: a part may have been written.
-    ///
-    /// # Errors
-    /// [`Error::Sys`] when the connection breaks.
-    pub async fn write(&self, bytes: &[u8]) -> Result<()> {
+    async fn write(&self, bytes: &[u8]) -> Result<()> {
         for chunk in bytes.chunks(SEND_MAX) {
             let send = || retry(|| rustix::net::send(&self.socket, chunk, SendFlags::NOSIGNAL));
             self.ready.write(send).await.ctx("write", "attach socket")?;
         }
         Ok(())
-    }
-
-    /// Ends the input.
-    ///
-    /// # Errors
-    /// [`Error::Sys`] when the connection breaks.
-    pub fn close_stdin(&self) -> Result<()> {
-        Ok(rustix::net::shutdown(&self.socket, Shutdown::Write).ctx("shut down", "attach socket")?)
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn start(
     Ok(Started { session, answers, streams })
 }
 
-fn require_running(record: &Record) -> Result<()> {
+pub(super) fn require_running(record: &Record) -> Result<()> {
     let state = |state| Error::State { op: OP, id: record.id.to_string(), state };
     if record.state != State::Running {
         return Err(state(record.state));

@@ -132,7 +132,7 @@ fn logs_that_can_not_be_written() {
         let dir = scene.kit.scratch.path().display().to_string();
         scene.refused("a directory", logged(&dir), Kind::Invalid, &["is a directory"]).await;
         scene.refused("in nothing", logged("/no/such/log"), Kind::Invalid, &["/no/such/log"]).await;
-        scene.refused("relative", logged("log"), Kind::Invalid, &["no absolute path"]).await;
+        scene.refused("relative", logged("some/log"), Kind::Invalid, &["no absolute path"]).await;
         // A read-only file system, whoever asks.
         let error = scene.kit.runtimes.create(logged("/proc/log")).await.expect_err("read-only");
         assert!(error.to_string().contains("spawn monitor"), "{error}");
@@ -262,7 +262,7 @@ fn runtimes_that_fail_to_create() {
     let scratch = Scratch::new("runtimes");
     let cases = [
         ("fails", "echo 'can not: 100% broken' >&2; exit 1", Kind::Internal, "can not: 100% broken"),
-        ("silent", "exit 1", Kind::Internal, "without a"),
+        ("silent", "exit 1", Kind::Internal, "silent"),
         ("no-pid", "exit 0", Kind::Internal, ""),
         ("hangs", "exec sleep 1000", Kind::Timeout, "not done after"),
     ];
