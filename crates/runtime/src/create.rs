@@ -7,6 +7,7 @@
 //! What each step made is told by the record that was saved before it, so an undo after an error, and one by
 //! another process after our death, are the same.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,7 +89,7 @@ impl Drop for Unclaimed {
 }
 
 /// A create that goes on.
-struct Creation<'a> {
+pub(crate) struct Creation<'a> {
     inner: &'a Arc<Inner>,
     handler: &'a Handler,
     request: &'a CreateRequest,
@@ -97,6 +98,8 @@ struct Creation<'a> {
     begin: Instant,
     timeout: Duration,
     given_up: &'a AtomicBool,
+    /// More arguments for the monitor: what to restore from.
+    more: Vec<OsString>,
 }
 
 fn create(
@@ -117,7 +120,8 @@ fn create(
     let timeout = request.deadline.map_or(timeout, |wanted| wanted.min(timeout));
     let record = first_record(handler, &request, &bundle)?;
     let request = &request;
-    let mut creation = Creation { inner, handler, request, dir, record, begin, timeout, given_up };
+    let mut creation =
+        Creation { inner, handler, request, dir, record, begin, timeout, given_up, more: Vec::new() };
     let lock = creation.reserve(&bundle)?;
     match creation.steps() {
         Ok(()) => creation.commit(lock),
@@ -149,12 +153,16 @@ fn check_log(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
+/// The cgroup of a container's monitor; systemd's is known when it is made.
+fn monitor_group(handler: &Handler, id: &Id) -> Option<String> {
+    let parent = handler.config().monitor.cgroup.as_deref().unwrap_or("/wharfinger-monitor");
+    let by_us = handler.cgroup_manager() != CgroupManager::Systemd;
+    by_us.then(|| format!("{}/{id}", parent.trim_end_matches('/')))
+}
+
 fn first_record(handler: &Handler, request: &CreateRequest, bundle: &Bundle) -> Result<Record> {
     let mut monitor = handler.monitor_record();
-    if handler.cgroup_manager() != CgroupManager::Systemd {
-        let parent = handler.config().monitor.cgroup.as_deref().unwrap_or("/wharfinger-monitor");
-        monitor.cgroup = Some(format!("{}/{}", parent.trim_end_matches('/'), request.id));
-    }
+    monitor.cgroup = monitor_group(handler, &request.id);
     let group = cgroup_dir(&bundle.cgroup, &request.id);
     let shared_group = Group::at(&group).is_none_or(|group| !group.pids().is_empty());
     Ok(Record {
@@ -185,6 +193,38 @@ fn first_record(handler: &Handler, request: &CreateRequest, bundle: &Bundle) -> 
         seq: 0,
         last_event: None,
     })
+}
+
+impl<'a> Creation<'a> {
+    /// The monitor's steps once more, for a container that has its directory and ended.
+    pub(crate) fn again(
+        inner: &'a Arc<Inner>,
+        handler: &'a Handler,
+        request: &'a CreateRequest,
+        record: Record,
+        given_up: &'a AtomicBool,
+    ) -> Self {
+        let mut record = record;
+        record.init = None;
+        record.monitor = handler.monitor_record();
+        record.monitor.cgroup = monitor_group(handler, &record.id);
+        let dir = inner.root.dir(&request.id);
+        let (begin, timeout, more) = (Instant::now(), handler.config().create_timeout, Vec::new());
+        Self { inner, handler, request, dir, record, begin, timeout, given_up, more }
+    }
+
+    /// Lets the runtime restore instead of create.
+    pub(crate) fn restore_from(&mut self, images: PathBuf, tcp_established: bool) {
+        self.more = vec!["--restore".into(), images.into()];
+        if tcp_established {
+            self.more.push("--runtime-opt=--tcp-established".into());
+        }
+    }
+
+    /// The record, as far as it came.
+    pub(crate) fn into_record(self) -> Record {
+        self.record
+    }
 }
 
 impl Creation<'_> {

@@ -107,11 +107,7 @@ impl Runtimes {
     /// # Errors
     /// [`Error::NotFound`] when there is none, [`Error::Unsupported`] with the reason when it is disabled.
     pub fn handler(&self, name: &str) -> Result<Arc<Handler>> {
-        match self.inner.handlers.get(name) {
-            None => Err(Error::not_found("use handler", name)),
-            Some(Err(reason)) => Err(Error::unsupported("use handler", name, reason)),
-            Some(Ok(handler)) => Ok(handler.clone()),
-        }
+        self.inner.handler(name)
     }
 
     /// The default handler.
@@ -224,6 +220,14 @@ async fn settled(containers: &[Container]) -> Result<()> {
 }
 
 impl Inner {
+    pub(crate) fn handler(&self, name: &str) -> Result<Arc<Handler>> {
+        match self.handlers.get(name) {
+            None => Err(Error::not_found("use handler", name)),
+            Some(Err(reason)) => Err(Error::unsupported("use handler", name, reason)),
+            Some(Ok(handler)) => Ok(handler.clone()),
+        }
+    }
+
     /// The container `id`: the one that is known already, else from disk.
     pub(crate) fn load(self: &Arc<Self>, id: &Id, op: &'static str) -> Result<Container> {
         let known = self.known().get(id).cloned();

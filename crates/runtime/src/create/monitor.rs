@@ -34,7 +34,7 @@ impl Drop for Fork {
 
 impl Creation<'_> {
     /// All between the reservation and the commit.
-    pub(super) fn steps(&mut self) -> Result<()> {
+    pub(crate) fn steps(&mut self) -> Result<()> {
         self.step("reserve", point("create.reserved"))?;
         let dirs = self.step("make monitor cgroup", self.make_monitor_group())?;
         self.step("spawn monitor", point("create.before-spawn"))?;
@@ -128,6 +128,7 @@ impl Creation<'_> {
             arg.push(global);
             all.push(arg);
         }
+        all.extend(self.more.iter().cloned());
         all
     }
 
