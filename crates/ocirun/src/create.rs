@@ -18,7 +18,7 @@ use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
-use crate::cgroup::{self, Cgroup, Driver, Layout, Request, Rights};
+use crate::cgroup::{self, Cgroup, Driver, Layout, Place, Request, Rights};
 use crate::clone;
 use crate::error::{Error, Result};
 use crate::exec::CgroupFiles;
@@ -150,8 +150,15 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
         undo.cgroup = Some(Cgroup::create(&layout, &request, 0).map_err(cgroup_error)?);
     }
     let (parent_side, child_side) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
+    let shown = if plan.mounts.iter().any(|mount| mount.what == What::Cgroup) {
+        let Request { cgroups_path, id, driver, rights, .. } = request;
+        let place = Place::of(cgroups_path, id, driver, rights, &layout).map_err(cgroup_error)?;
+        Some(view(&layout, &place))
+    } else {
+        None
+    };
     let given =
-        prepare_init(proof, &options, console, &bundle, &dir, &layout, undo.cgroup.as_ref(), child_side)?;
+        prepare_init(proof, &options, console, &bundle, &dir, shown, undo.cgroup.as_ref(), child_side)?;
     let (init, parent_side) = clone::into_namespaces(proof, plan, parent_side, given)?;
     let pid = init.pid();
     undo.init = Some(PidFd::from_fd(init.as_fd().try_clone_to_owned().ctx("duplicate", "pidfd")?, pid));
@@ -262,22 +269,22 @@ fn prepare_init(
     console: Option<OwnedFd>,
     bundle: &Bundle,
     dir: &Dir,
-    layout: &Layout,
+    shown: Option<CgroupView>,
     cgroup: Option<&Cgroup>,
     sync: OwnedFd,
 ) -> Result<Given> {
     let plan = &bundle.plan;
     let start = sys::socket::listen(dir.start_socket(), SocketKind::SeqPacket, Blocking::Yes, 0o600)?;
-    let mounted = plan.namespaces.has(Kind::Mount);
-    let wants_cgroups = plan.mounts.iter().any(|mount| mount.what == What::Cgroup);
+    // Without privilege only init may open mounts, as root of its user namespace.
+    let outside = plan.namespaces.has(Kind::Mount) && rustix::process::geteuid().is_root();
     Ok(Given {
         sync,
         start,
-        rootfs: if mounted { Some(prepare::rootfs(plan)?) } else { None },
-        trees: prepare::trees(proof, plan)?,
-        device_trees: prepare::devices(plan)?,
+        rootfs: if outside { Some(prepare::rootfs(plan)?) } else { None },
+        trees: if outside { prepare::trees(proof, plan)? } else { Vec::new() },
+        device_trees: if outside { prepare::devices(plan)? } else { Vec::new() },
         console,
-        cgroups: if wants_cgroups { Some(view(layout, cgroup)) } else { None },
+        cgroups: shown,
         cgroup: CgroupFiles::open(
             cgroup.iter().flat_map(|cgroup| cgroup.paths.values().map(PathBuf::as_path)),
         )?,
@@ -294,10 +301,12 @@ fn prepare_init(
     })
 }
 
-/// What a mount of type cgroup shows.
-fn view(layout: &Layout, cgroup: Option<&Cgroup>) -> CgroupView {
+/// What a mount of type cgroup shows. systemd has not made the cgroup yet: where it will be is known.
+fn view(layout: &Layout, place: &Place) -> CgroupView {
     let directory = |controller: &str, mount: &Path| {
-        cgroup.and_then(|cgroup| cgroup.directory(controller)).unwrap_or(mount).to_owned()
+        let found = place.paths.iter().find(|(name, _)| name == controller).map(|(_, path)| path.clone());
+        // Never the whole tree: what is not there is not shown.
+        found.unwrap_or_else(|| mount.join(".none"))
     };
     match layout {
         Layout::V2 { root, .. } => CgroupView::V2(directory("", root)),

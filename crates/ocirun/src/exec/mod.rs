@@ -187,7 +187,15 @@ impl Target {
         if self.own_pids.is_some() {
             spawn::setns(self.init.as_fd(), Kind::Pid.flag()).ctx("join", "pid namespace")?;
         }
-        let cloned = spawn::clone(proof, 0, self.cgroup.unified.as_ref().map(AsFd::as_fd));
+        let mut cloned = spawn::clone(proof, 0, self.cgroup.unified.as_ref().map(AsFd::as_fd));
+        if matches!(&cloned, Err(error) if error.raw_os_error() == Some(libc::EBUSY)) {
+            // The container has made cgroups below its own (v2), which takes no process then: where init is now.
+            let moved = cgroups_of(self.init.pid())
+                .and_then(|now| CgroupFiles::open(now.iter().map(PathBuf::as_path)));
+            if let Ok(CgroupFiles { unified: Some(unified), .. }) = &moved {
+                cloned = spawn::clone(proof, 0, Some(unified.as_fd()));
+            }
+        }
         if let Ok(Cloned::Child) = cloned {
             child::run(self, plan, streams, far);
         }

@@ -6,12 +6,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use sys::mount_attr::{self, Depth, MountAttr};
+use sys::spawn::SingleThread;
 use sys::{Ctx, Error, Result};
 
 use super::{Given, cgroups, console, devices, expect, masks, send};
 use crate::hooks;
 use crate::mounts::attach;
 use crate::mounts::options::{self, MountOptions};
+use crate::mounts::prepare;
 use crate::namespaces::Kind;
 use crate::plan::{InitPlan, PlannedMount, What};
 use crate::procfs::Procfs;
@@ -81,7 +83,6 @@ fn open_dir(path: impl AsRef<std::path::Path>) -> Result<OwnedFd> {
 
 /// Cuts this mount namespace off from the host's, and puts the root filesystem's mount where its path is.
 fn place_root(plan: &InitPlan, given: &mut Given) -> Result<OwnedFd> {
-    let root = given.rootfs.take().ok_or_else(|| Error::other("open", &plan.rootfs, "no root filesystem"))?;
     if plan.namespaces.is_new(Kind::Mount) {
         let propagation = match plan.propagation {
             Some((flag, _)) if options::is_shared(flag) => flag,
@@ -91,6 +92,15 @@ fn place_root(plan: &InitPlan, given: &mut Given) -> Result<OwnedFd> {
         let attr = MountAttr { propagation, ..MountAttr::default() };
         mount_attr::set(open_dir("/")?, &attr, Depth::All).ctx("set propagation of", "/")?;
     }
+    let root = match given.rootfs.take() {
+        Some(root) => root,
+        None => {
+            // A runtime without privilege: what it could not open, this process can, as root of its namespaces.
+            given.trees = prepare::trees(SingleThread::check()?, plan)?;
+            given.device_trees = prepare::devices(plan)?;
+            prepare::rootfs(plan)?
+        }
+    };
     match open_dir(&plan.rootfs) {
         Ok(target) => {
             if plan.propagation.is_some_and(|(flag, _)| options::is_shared(flag)) {
