@@ -18,6 +18,7 @@ VM_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 VM_PACKAGES=(
     systemd systemd-sysv dbus udev kmod
     runc crun conmon criu libcriu2
+    podman
     iproute2 busybox-static socat procps util-linux jq strace libcap2-bin
     apparmor e2fsprogs
 )
@@ -85,7 +86,8 @@ vm_kernel_args() {
 vm_image_dir() {
     local key
     key=$({
-        cat "$VM_DIR/build.sh" "$VM_DIR"/guest/*
+        # All but the suite, which the guest finds in the share.
+        cat "$VM_DIR/build.sh" "$VM_DIR"/guest/{agent,init,vm-agent.service,modules.conf,sysctl.conf}
         printf '%s\n' "$VM_SUITE" "$VM_MIRROR" "$VM_KERNEL" "$VM_DISK" "${VM_PACKAGES[*]}" "$VM_PACKAGES_EXTRA"
     } | sha256sum)
     printf '%s/image-%s\n' "$VM_CACHE" "${key:0:16}"

@@ -27,11 +27,16 @@ pub fn handler() -> HandlerConfig {
     HandlerConfig::new(runtime.name(), runtime.path.clone(), MonitorConfig::new(monitor.path))
 }
 
+/// The cgroup manager under test.
+pub fn manager() -> CgroupManager {
+    testkit::cgroup_manager_under_test().parse().expect("WHARF_TEST_CGROUP_MANAGER")
+}
+
 /// The configuration of a root in `scratch` for the handler under test, and others.
 pub fn config(root: PathBuf, mut others: Vec<HandlerConfig>) -> RuntimeConfig {
     others.insert(0, handler());
     let mut config = RuntimeConfig::new(root, others);
-    config.cgroup_manager = CgroupManager::Cgroupfs;
+    config.cgroup_manager = manager();
     config.create_timeout_floor = Duration::from_millis(1);
     config
 }

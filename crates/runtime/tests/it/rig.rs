@@ -78,7 +78,9 @@ impl Drop for Rig {
 fn open(root: &Path) -> Runtimes {
     let (runtime, monitor) = (runtime_under_test(), monitor_under_test());
     let handler = HandlerConfig::new(runtime.name(), &runtime.path, MonitorConfig::new(&monitor.path));
-    Runtimes::from_config(&RuntimeConfig::new(root, vec![handler])).unwrap()
+    let mut config = RuntimeConfig::new(root, vec![handler]);
+    config.cgroup_manager = crate::kit::manager();
+    Runtimes::from_config(&config).unwrap()
 }
 
 /// A program that says `ready` and then waits for signals; `traps` says what it does with them.

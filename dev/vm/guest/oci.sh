@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# wharf-oci on cgroup v2, made by us (cgroupfs) or by systemd (a scope). Sourced by suite: oci:MANAGER
+manager=${group#oci:}
+rootfs
+state=$work/oci
+cgroup=/sys/fs/cgroup/wharfvm/box
+path=/wharfvm/box
+oci=(wharf-oci --root $state)
+if [[ $manager == systemd ]]; then
+    oci+=(--systemd-cgroup)
+    path=system.slice:wharfvm:box
+    cgroup=/sys/fs/cgroup/system.slice/wharfvm-box.scope
+fi
+oci=${oci[*]}
+limits='.linux.cgroupsPath = "'$path'" | .linux.resources = {
+    memory: {limit: 67108864}, pids: {limit: 50}, cpu: {shares: 512, quota: 50000, period: 100000},
+    devices: [{allow: false, access: "rwm"}, {allow: true, type: "c", major: 1, minor: 5, access: "r"}]}'
+
+life() {
+    bundle box "$limits" sleep 100000
+    check "$manager: create" $oci create --bundle $work/box --pid-file $work/pid box
+    holds "$manager: it is in its cgroup" "grep -qx $(cat $work/pid) $cgroup/cgroup.procs"
+    holds "$manager: memory.max" "[ \$(cat $cgroup/memory.max) = 67108864 ]"
+    holds "$manager: pids.max" "[ \$(cat $cgroup/pids.max) = 50 ]"
+    holds "$manager: cpu.max" "[ \"\$(cat $cgroup/cpu.max)\" = '50000 100000' ]"
+    holds "$manager: cpu.weight" "[ \$(cat $cgroup/cpu.weight) -gt 10 -a \$(cat $cgroup/cpu.weight) -lt 100 ]"
+    holds "$manager: state is created" "$oci state box | jq -e '.status == \"created\"'"
+    check "$manager: start" $oci start box
+    holds "$manager: state is running" "$oci state box | jq -e '.status == \"running\"'"
+    check "$manager: exec" $oci exec box sh -c 'echo x >/dev/null && head -c 1 /dev/zero >/dev/null'
+    if [[ $manager == systemd ]]; then
+        holds "systemd: the scope has the limits" "systemctl show wharfvm-box.scope | grep -qx MemoryMax=67108864 && systemctl show wharfvm-box.scope | grep -qx TasksMax=50"
+        check "systemd: daemon-reload" systemctl daemon-reload
+        check "systemd: daemon-reexec" systemctl daemon-reexec
+        holds "systemd: memory.max is as it was" "[ \$(cat $cgroup/memory.max) = 67108864 ]"
+    fi
+    check "$manager: what is allowed, is" $oci exec box sh -c 'echo x >/dev/null && head -c 1 /dev/zero >/dev/null && head -c 1 /dev/urandom >/dev/null'
+    [[ -e $work/rootfs/tmp/disk ]] || mknod -m 666 $work/rootfs/tmp/disk b $(stat -c "0x%t 0x%T" /dev/vda)
+    check "the disk can be read outside" head -c 1 $work/rootfs/tmp/disk
+    refuses "$manager: what is not, is not" "$oci exec box head -c 1 /tmp/disk"
+    check "$manager: update" $oci update --memory 33554432 --pids-limit 40 --cpu-quota 20000 --cpu-period 100000 box
+    holds "$manager: updated" "[ \$(cat $cgroup/memory.max) = 33554432 ] && [ \$(cat $cgroup/pids.max) = 40 ] && [ \"\$(cat $cgroup/cpu.max)\" = '20000 100000' ]"
+    if [[ $manager == systemd ]]; then
+        systemctl daemon-reload
+        holds "systemd: updated for good" "[ \$(cat $cgroup/memory.max) = 33554432 ] && [ \$(cat $cgroup/pids.max) = 40 ]"
+    fi
+    check "$manager: devices after the update" $oci exec box sh -c 'echo x >/dev/null'
+    check "$manager: pause" $oci pause box
+    holds "$manager: it is frozen" "grep -qx 'frozen 1' $cgroup/cgroup.events && $oci state box | jq -e '.status == \"paused\"'"
+    check "$manager: resume" $oci resume box
+    holds "$manager: it is thawed" "grep -qx 'frozen 0' $cgroup/cgroup.events && $oci state box | jq -e '.status == \"running\"'"
+    check "$manager: exec in the background" $oci exec --detach box sleep 100001
+    holds "$manager: ps" "[ \$($oci ps --format json box | jq length) = 2 ]"
+    holds "$manager: events --stats has PSI and memory" "$oci events --stats box | jq -e '.data.memory.usage.usage > 0'"
+    refuses "$manager: delete of what runs" "$oci delete box"
+    check "$manager: kill" $oci kill box KILL
+    soon "$manager: it is stopped" "$oci state box | jq -e '.status == \"stopped\"'"
+    check "$manager: delete" $oci delete box
+    soon "$manager: nothing is left" "[ ! -e $cgroup -a ! -e $state/box ]"
+    refuses "$manager: no process is left" "pgrep -f 'sleep 10000[01]'"
+    [[ $manager != systemd ]] || soon "systemd: no unit is left" "[ -z \"\$(systemctl list-units --all --plain --no-legend 'wharfvm-*')\" ]"
+
+    # Frozen, and deleted by force.
+    check "$manager: run in the background" $oci run --detach --bundle $work/box box2
+    check "$manager: pause" $oci pause box2
+    check "$manager: delete --force of what is frozen" $oci delete --force box2
+    soon "$manager: nothing is left" "[ ! -e $cgroup -a ! -e $state/box2 ]"
+
+    # Init's death takes all with it, and its code is told.
+    bundle box "$limits" sh -c 'exit 7'
+    holds "$manager: the exit code" "$oci run --bundle $work/box box3; [ \$? = 7 ]"
+    soon "$manager: nothing is left" "[ ! -e $cgroup -a ! -e $state/box3 ]"
+    refuses "$manager: a limit that the kernel refuses undoes all" \
+        "jq '.linux.resources.cpu.quota = 1' $work/box/config.json >$work/new && mv $work/new $work/box/config.json; $oci create --bundle $work/box box4"
+    soon "$manager: nothing is left" "[ ! -e $cgroup -a ! -e $state/box4 ]"
+}
+
+namespaces() {
+    # A container with a cgroup namespace and a read-write cgroup2 mount has its own cgroup as its root.
+    bundle cg "$limits"' | .linux.namespaces += [{type: "cgroup"}] | .mounts |= map(if .type == "cgroup" then .options = ["rw", "nosuid", "noexec"] else . end)' \
+        sh -c 'cat /proc/self/cgroup; cat /sys/fs/cgroup/memory.max; mkdir /sys/fs/cgroup/below'
+    holds "$manager: a cgroup namespace" "[ \"\$($oci run --bundle $work/cg cg)\" = \$'0::/\n67108864' ]"
+    bundle cg "$limits" sh -c 'mkdir /sys/fs/cgroup/below'
+    refuses "$manager: cgroups are read-only" "$oci run --bundle $work/cg cg2"
+
+    # A user namespace, and a mount whose owners are mapped like it.
+    local map='[{containerID: 0, hostID: 100000, size: 65536}]'
+    mkdir -p $work/shared
+    echo mine >$work/shared/file
+    chmod 755 $work $work/shared
+    bundle user "$limits"' | .linux.namespaces += [{type: "user"}, {type: "cgroup"}] | .linux.uidMappings = '"$map"' | .linux.gidMappings = '"$map"'
+        | .mounts += [{destination: "/mnt", type: "bind", source: "'$work/shared'", options: ["rbind", "idmap"], uidMappings: '"$map"', gidMappings: '"$map"'}]' \
+        sh -c 'id -u; stat -c %u /mnt/file; touch /mnt/new; cat /proc/self/uid_map'
+    holds "$manager: a user namespace with a mapped mount" "$oci run --bundle $work/user user >$work/out; cat $work/out; [ \"\$(head -n 2 $work/out)\" = \$'0\n0' ] && grep -q 100000 $work/out"
+    holds "$manager: what it made there has the owner of the outside" "[ \$(stat -c %u $work/shared/new) = 0 ]"
+    rm -f $work/shared/new
+
+    # The same for runc, as the measure of these tests.
+    local runc="runc --root $work/runc${oci#wharf-oci --root $state}"
+    holds "$manager: runc says the same" "$runc run --bundle $work/user user >$work/out2; diff $work/out $work/out2"
+    rm -f $work/shared/new
+}
+
+life
+namespaces
+close
