@@ -17,14 +17,14 @@ check() {
         passed=$((passed + 1))
     else
         echo "FAIL $what (status $?)"
-        sed 's/^/    /' $work/said
+        tail -n 12 $work/said | sed 's/^/    /'
         failed=$((failed + 1))
     fi
 }
 # holds WHAT EXPRESSION: the same for a line of shell.
 holds() { check "$1" bash -c "$2"; }
 # soon WHAT EXPRESSION: it comes true before the patience ends.
-soon() { check "$1" bash -c "until $2; do sleep 0.2; done"; }
+soon() { check "$1" bash -c "until $2; do sleep 0.3; done"; }
 refuses() { check "$1" bash -c "! ( $2 )"; }
 close() {
     echo "$passed passed, $failed failed"

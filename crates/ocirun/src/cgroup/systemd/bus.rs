@@ -210,10 +210,13 @@ impl Bus {
     }
 
     /// D-Bus specification, "Authentication Protocol": EXTERNAL, with the uid that the socket shows too.
+    ///
+    /// BEGIN goes along, as in systemd's own clients. Sent after the answer, it may reach systemd together with the
+    /// first call, which is then left lying in systemd's buffer until more comes: never.
     fn sign_in(&mut self) -> std::io::Result<()> {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        self.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") && line.len() < 512 {
             let mut byte = [0];
@@ -224,7 +227,7 @@ impl Bus {
             let answer = String::from_utf8_lossy(&line).trim().to_owned();
             return Err(std::io::Error::other(format!("answered {answer:?}")));
         }
-        self.stream.write_all(b"BEGIN\r\n")
+        Ok(())
     }
 
     fn failed(&self, op: &'static str, cause: &dyn std::fmt::Display) -> Error {
