@@ -1,7 +1,8 @@
 //! Documents that claim a test for each line: the tests must be there.
 //!
 //! In the tables of these documents, the column whose head begins with `test` names the tests that prove
-//! the row, in backticks: a function's name, with a path before it or not. Text without backticks is free.
+//! the row, in backticks: a function's name, with a path before it or not; `module::{one, two}`; or a module
+//! of tests, `module::*` or `module`. Text without backticks is free.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +24,12 @@ const DOCUMENTS: [&str; 5] = [
 pub(crate) fn check(sources: &[Source]) -> Result<Vec<String>> {
     let mut known: BTreeSet<String> = BTreeSet::new();
     for source in sources {
-        known.extend(source.tests().into_iter().map(|test| test.name));
+        let tests = source.tests();
+        if !tests.is_empty() {
+            let parts = source.path.trim_end_matches(".rs").split('/').skip(2);
+            known.extend(parts.map(str::to_owned));
+        }
+        known.extend(tests.into_iter().map(|test| test.name));
     }
     let mut findings = Vec::new();
     for document in DOCUMENTS {
@@ -31,14 +37,21 @@ pub(crate) fn check(sources: &[Source]) -> Result<Vec<String>> {
         if path.exists() {
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             for (line, name) in named(&text) {
-                let function = name.rsplit("::").next().unwrap_or(&name);
-                if !known.contains(function) {
-                    findings.push(format!("{document}:{line}: no test {name}"));
-                }
+                let unknown = expand(&name).into_iter().filter(|last| !known.contains(last));
+                findings.extend(unknown.map(|last| format!("{document}:{line}: no test {last}")));
             }
         }
     }
     Ok(findings)
+}
+
+/// The last parts of the paths that a name stands for.
+fn expand(name: &str) -> Vec<String> {
+    if let Some((_, list)) = name.split_once('{') {
+        return list.trim_end_matches('}').split(',').flat_map(|one| expand(one.trim())).collect();
+    }
+    let name = name.trim_end_matches("::*");
+    vec![name.rsplit("::").next().unwrap_or(name).to_owned()]
 }
 
 /// The names in the test columns of all tables, with their lines.
@@ -67,6 +80,12 @@ fn named(text: &str) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_and_modules_are_expanded() {
+        assert_eq!(expand("a::{b, c::d}"), ["b", "d"]);
+        assert_eq!([expand("a::b"), expand("a::*"), expand("a")].concat(), ["b", "a", "a"]);
+    }
 
     #[test]
     fn names_come_from_the_column_of_tests_only() {
