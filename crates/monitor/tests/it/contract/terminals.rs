@@ -53,7 +53,7 @@ fn a_size_before_the_terminal_is_kept_for_it() {
     stand.podman().spawn().pid_message("data");
     stand.start();
     let call = stand.podman_exec(&["x"]).args(["-t", "--exec-attach"]).start_pipe().attach_pipe();
-    stand.process(&["sh", "-c", "until stty size; do sleep 0.1; done"], true);
+    stand.process(&["sh", "-c", "until stty size 2>/dev/null | grep .; do sleep 0.1; done"], true);
     let monitor = call.spawn();
     monitor.go();
     crate::stand::wait_readable(monitor.attach.as_ref().unwrap(), "the attach message");
