@@ -243,6 +243,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_survived(
+            words in proptest::collection::vec(
+                proptest::prelude::prop_oneof![
+                    proptest::sample::select(OPTIONS.iter().map(|o| format!("--{}", o.long)).collect::<Vec<_>>()),
+                    proptest::sample::select(OPTIONS.iter().filter_map(|o| Some(format!("-{}", o.short?))).collect::<Vec<_>>()),
+                    "-{0,3}[a-z=0-9é -]{0,12}",
+                    ".{0,8}",
+                ],
+                0..12,
+            )
+        ) {
+            // Either it is understood, or there is a text that says why not.
+            if let Err(text) = Low::parse(words.iter().map(OsString::from)) {
+                assert!(!text.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn names_are_unique() {
         for (at, option) in OPTIONS.iter().enumerate() {

@@ -218,9 +218,12 @@ impl Session<'_> {
             std::fs::read_to_string(&exec.pidfile).ok().and_then(|text| text.trim().parse::<i32>().ok());
         // Nobody else knows of it; what can't be removed goes with the bundle.
         let _ = std::fs::remove_file(&exec.pidfile);
-        match pid.filter(|&pid| pid > 0 && ended.exit == Exit::Code(0)) {
+        exec.pid = pid.filter(|&pid| pid > 0).unwrap_or(0);
+        match Some(exec.pid).filter(|&pid| pid > 0 && ended.exit == Exit::Code(0)) {
             Some(pid) => {
-                exec.pid = pid;
+                // Only the process itself holds the client's pipes from here on: their end is its end.
+                exec.request.stdio = [None, None, None];
+                exec.request.process = Vec::new();
                 self.children.await_pid(pid);
                 self.children.keep_awaited();
                 self.tell_started(key, pid);
@@ -241,8 +244,12 @@ impl Session<'_> {
     }
 
     fn exec_failed(&mut self, key: u32, ended: &Reaped) {
-        let Some(exec) = self.execs.running.remove(&key) else { return };
+        let Some(mut exec) = self.execs.running.remove(&key) else { return };
         let words = command::words(&exec.log);
+        if exec.killed.is_some() {
+            // What the runtime has begotten while it was killed.
+            kill_tree(&mut exec);
+        }
         if exec.cgroup.is_some() && exec.killed.is_none() && command::knows_no_cgroup(&words) {
             message::debug("the runtime's exec knows no --cgroup");
             self.execs.no_cgroup = true;

@@ -193,6 +193,7 @@ fn run_runtime(session: &mut Session<'_>, ends: Ends, start_pipe: &Pipe) -> Resu
     if session.logs.passthrough() {
         stdio::forget_own()?;
     }
+    let wants_terminal = args.terminal && !session.logs.passthrough();
     let exit = loop {
         if let Some(reaped) = session.children.take(session.runtime) {
             break reaped.exit;
@@ -213,14 +214,14 @@ fn run_runtime(session: &mut Session<'_>, ends: Ends, start_pipe: &Pipe) -> Resu
     let words = session.output.words();
     let or_words = |text: String| if words.is_empty() { text } else { words.clone() };
     match (exit, pid) {
-        (model::Exit::Code(0), Some(_)) if args.terminal && session.terminal.is_none() => {
+        (model::Exit::Code(0), Some(_)) if wants_terminal && session.terminal.is_none() => {
             Err(Failure::Runtime(or_words(NO_TERMINAL.to_owned())))
         }
         (model::Exit::Code(0), Some(pid)) => {
             session.pid = pid;
             Ok(())
         }
-        (model::Exit::Code(0), None) if args.terminal && session.terminal.is_none() => {
+        (model::Exit::Code(0), None) if wants_terminal && session.terminal.is_none() => {
             Err(Failure::Runtime(or_words(NO_TERMINAL.to_owned())))
         }
         (model::Exit::Code(0), None) => {

@@ -1,5 +1,6 @@
 //! The conmon contract as a table: docs/monitor.md maps its clauses to these tests.
 
+mod churn;
 mod clients;
 mod execs;
 mod faults;

@@ -19,6 +19,8 @@ pub(crate) struct Stand {
     pub(crate) bundle: Bundle,
     pub(crate) dir: Scratch,
     pub(crate) runtime: PathBuf,
+    /// What starts, kills and deletes.
+    tool: PathBuf,
 }
 
 impl Stand {
@@ -27,11 +29,19 @@ impl Stand {
         for name in ["exits", "persist", "sockets"] {
             dir.dir(name);
         }
-        Self { bundle: bundle.in_cgroup(), dir, runtime: testkit::require("runc") }
+        let tool = testkit::require("runc");
+        Self { bundle: bundle.in_cgroup(), dir, runtime: tool.clone(), tool }
     }
 
     pub(crate) fn shell(line: &str) -> Self {
         Self::new(Bundle::shell("mon", line))
+    }
+
+    /// With another runtime than runc.
+    pub(crate) fn with_runtime(mut self, runtime: PathBuf) -> Self {
+        self.runtime.clone_from(&runtime);
+        self.tool = runtime;
+        self
     }
 
     /// With a runtime that is a few lines of shell: `$PIDFILE` is where it writes the pid, `$DIR` is the stand's,
@@ -177,7 +187,7 @@ impl Stand {
     }
 
     pub(crate) fn runc(&self, args: &[&str]) -> Output {
-        std::process::Command::new("runc").args(args).output().unwrap()
+        std::process::Command::new(&self.tool).args(args).output().unwrap()
     }
 
     /// `runc start`.

@@ -14,7 +14,10 @@ use crate::stand::{Stand, is_there};
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
 fn served() -> (Stand, Client) {
-    let stand = Stand::new(Bundle::shell("exec", SLEEPER));
+    serve(Stand::new(Bundle::shell("exec", SLEEPER)))
+}
+
+fn serve(stand: Stand) -> (Stand, Client) {
     let control = stand.dir.join("control");
     stand.podman().arg("--control-socket").arg(&control).spawn().pid_message("data");
     stand.start();
@@ -121,6 +124,32 @@ fn a_time_out_kills_the_whole_tree() {
     assert_eq!(text, "up\n");
     wait_until("the tree is gone", || sleepers(&stand) == 0);
     assert!(is_there(stand.monitor_pid()));
+}
+
+#[test]
+fn crun_serves_execs_too() {
+    let stand = Stand::new(Bundle::shell("exec", SLEEPER)).with_runtime(testkit::require("crun"));
+    let (stand, mut client) = serve(stand);
+    let (mut out, end) = pipe();
+    let started =
+        begin(&stand, &mut client, &["sh", "-c", "echo out; exit 7"], false, None, &[(FdRole::Stdout, &end)]);
+    drop(end);
+    let mut text = String::new();
+    out.read_to_string(&mut text).unwrap();
+    assert_eq!((client.exec_end(&started.unwrap()).unwrap().exit, text.as_str()), (Exit::Code(7), "out\n"));
+    let missing = begin(&stand, &mut client, &["/no/such/thing"], false, None, &[]).unwrap_err();
+    assert_eq!(missing.exit, Exit::StartError);
+    assert!(missing.message.contains("/no/such/thing"), "{}", missing.message);
+    let started = begin(&stand, &mut client, &["test", "-t", "0"], true, None, &[]).unwrap();
+    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(0));
+    let (mut out, end) = pipe();
+    let tree = ["sh", "-c", "sleep 1000 & echo up; wait"];
+    let started = begin(&stand, &mut client, &tree, false, Some(1500), &[(FdRole::Stdout, &end)]).unwrap();
+    drop(end);
+    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::TimedOut);
+    let mut text = String::new();
+    out.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "up\n", "nobody of the tree holds the pipe");
 }
 
 #[test]

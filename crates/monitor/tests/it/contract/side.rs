@@ -69,6 +69,29 @@ fn the_runtime_inherits_the_environment_and_plain_signals() {
 }
 
 #[test]
+fn nothing_of_the_monitors_own_reaches_the_runtime_or_the_container() {
+    let stand = Stand::fake("ls /proc/$$/fd >$DIR/fds; exit 1");
+    stand.podman().arg("-i").arg("--control-socket").arg(stand.dir.join("control")).spawn().message();
+    let fds = std::fs::read_to_string(stand.dir.join("fds")).unwrap();
+    // The shell holds its script open as 10 or more.
+    let fds: Vec<&str> = fds.lines().filter(|fd| fd.parse::<i32>().unwrap() < 10).collect();
+    assert_eq!(fds, ["0", "1", "2"]);
+    let stand = Stand::shell("ls /proc/self/fd");
+    stand.run(stand.podman().arg("-i"));
+    let lines = stand.log_lines();
+    // Its own three, and the directory that ls reads.
+    assert_eq!(lines, ["stdout F 0", "stdout F 1", "stdout F 2", "stdout F 3"]);
+}
+
+#[test]
+fn passthrough_needs_no_console() {
+    let stand = Stand::fake("[ -z \"$CONSOLE\" ] && beget 'exit 3'");
+    let monitor = stand.podman().without("-l", 1).args(["-t", "-l", "passthrough"]).spawn();
+    monitor.pid_message("data");
+    assert_eq!(stand.exit_file(), "3");
+}
+
+#[test]
 fn passthrough_hands_over_the_callers_own() {
     let stand = Stand::shell("echo straight; exit 8");
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
