@@ -62,7 +62,7 @@ pub struct Logs {
     sinks: Vec<Sink>,
     passthrough: bool,
     sync: bool,
-    /// When the last output came, until memory has been given back.
+    /// When the last output came, or all began, until memory has been given back.
     active: Option<Instant>,
 }
 
@@ -105,7 +105,7 @@ impl Logs {
                 Driver::None | Driver::Passthrough => {}
             }
         }
-        Ok(Self { sinks, passthrough, sync: !options.no_sync, active: None })
+        Ok(Self { sinks, passthrough, sync: !options.no_sync, active: Some(Instant::now()) })
     }
 
     /// Whether the container is to get the caller's own descriptors.
@@ -124,7 +124,7 @@ impl Logs {
                 Sink::Journal(journal) => journal.write(stream, bytes),
             }
         }
-        self.active = (!self.sinks.is_empty()).then(Instant::now);
+        self.active = Some(Instant::now());
     }
 
     /// How long from now until [`Logs::tick`] wants to be called; `None`: nothing is held back.
@@ -157,6 +157,7 @@ impl Logs {
         }
         if trim {
             self.active = None;
+            sys::pages::release_unused();
         }
     }
 
