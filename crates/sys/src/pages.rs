@@ -73,7 +73,7 @@ impl fmt::Debug for Pages {
 }
 
 /// Below the caller's frame so much of the stack is left alone, for the frames of what runs meanwhile.
-const STACK_KEPT_BYTES: usize = 16 * 1024;
+const STACK_KEPT_BYTES: usize = 4096;
 
 /// Gives memory back that is only there because it was needed once, as at the start of a program: free pages of the
 /// allocator, and those of the main thread's stack far below the caller's frame. For a process that stays, and idles.
