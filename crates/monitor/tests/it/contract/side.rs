@@ -51,7 +51,7 @@ fn listen_pid_is_the_runtimes_own() {
 #[test]
 fn the_runtime_inherits_the_environment_and_plain_signals() {
     let stand = Stand::fake(
-        "env >$DIR/env; cat /proc/$$/status >$DIR/status; cat /proc/self/oom_score_adj >$DIR/oom; exit 1",
+        "env >$DIR/env; cat /proc/self/status >$DIR/status; cat /proc/self/oom_score_adj >$DIR/oom; exit 1",
     );
     stand.podman().env("HELLO", "there").spawn().message();
     let env = std::fs::read_to_string(stand.dir.join("env")).unwrap();
