@@ -86,7 +86,7 @@ async fn a_longer_stop_does_not_lengthen_it() {
         let container = container.clone();
         async move { container.stop(TERM, Duration::from_secs(1)).await }
     });
-    wait_until("the stop to begin", || state(&container) == State::Stopping);
+    wait_until("the stop to begin", || state(&container) != State::Running);
     assert_eq!(container.stop(TERM, LONG).await.unwrap().exit, Exit::Signal(9));
     assert_eq!(first.await.unwrap().unwrap().exit, Exit::Signal(9));
     container.delete(false).await.unwrap();
