@@ -17,4 +17,5 @@ mod rig;
 mod rows;
 mod stats;
 mod stop;
+mod streams;
 mod update;
