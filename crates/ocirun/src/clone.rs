@@ -142,14 +142,12 @@ fn by_way(proof: SingleThread, plan: &InitPlan, sync: OwnedFd, given: Given) -> 
     let pid = match receive_pid(&sync) {
         Ok(pid) => pid,
         Err(error) => {
-            pidfd.wait(None)?;
-            pidfd.exit_status()?;
+            sys::process::wait::wait_pid_blocking(pidfd.pid())?;
             return Err(error);
         }
     };
     let init = PidFd::open(pid);
-    pidfd.wait(None)?;
-    pidfd.exit_status()?;
+    sys::process::wait::wait_pid_blocking(pidfd.pid())?;
     init.map(|init| (init, sync))
 }
 

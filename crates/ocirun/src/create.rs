@@ -88,8 +88,7 @@ impl Drop for Undo<'_> {
         // One error is told, and that is the first: what fails here would only hide it.
         if let Some(init) = &self.init {
             drop(init.signal(libc::SIGKILL));
-            drop(init.wait(None));
-            drop(init.exit_status());
+            drop(sys::process::wait::wait_pid_blocking(init.pid()));
         }
         if let Some(cgroup) = &self.cgroup {
             drop(cgroup.signal(rustix::process::Signal::KILL));

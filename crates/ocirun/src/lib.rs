@@ -27,6 +27,7 @@ pub mod passwd;
 mod plan;
 pub mod process;
 mod procfs;
+pub mod protect;
 pub mod record;
 pub mod seccomp;
 pub mod start;

@@ -5,7 +5,6 @@ mod features;
 mod foreground;
 mod log;
 mod options;
-mod protect;
 mod report;
 mod spec;
 
@@ -18,6 +17,7 @@ use model::signal::Signal;
 use crate::create::{self, Context, CreateOptions};
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force, Whom};
+use crate::protect;
 use crate::start;
 
 pub use options::Globals;
@@ -56,7 +56,7 @@ fn run(args: Vec<OsString>, log: &mut log::Log) -> Outcome {
     log.configure(&globals);
     let Some(command) = command else { return Ok(0) };
     if matches!(command.as_str(), "create" | "run" | "exec") {
-        plain(protect::reexec(&original))?;
+        plain(protect::reexec(&original, preserved_early(&original)))?;
     }
     let context = Context { root: globals.root.clone(), systemd: globals.systemd_cgroup };
     log.debug(&format!("command {command}, root {}", context.root.display()));
@@ -171,6 +171,19 @@ pub(crate) fn connect_console(parser: &mut lexopt::Parser) -> Result<std::os::fd
     use sys::socket::{Blocking, Kind, connect};
     let path: PathBuf = parser.value().map_err(usage)?.into();
     Ok(connect(path, Kind::Stream, Blocking::Yes)?)
+}
+
+/// The number of descriptors that the command line hands on. Whether it is one is told later.
+fn preserved_early(args: &[OsString]) -> u32 {
+    const OPTION: &str = "--preserve-fds";
+    let mut found = 0;
+    for (index, arg) in args.iter().enumerate() {
+        let Some(value) = arg.to_str().and_then(|arg| arg.strip_prefix(OPTION)) else { continue };
+        let next = args.get(index + 1).and_then(|arg| arg.to_str());
+        let value = value.strip_prefix('=').or(next).unwrap_or_default();
+        found = found.max(value.parse().unwrap_or(0).min(1 << 16));
+    }
+    found
 }
 
 /// The number of descriptors that are handed on; each must be there.

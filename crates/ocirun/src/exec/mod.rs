@@ -209,8 +209,7 @@ impl Target {
         if told.is_err() {
             // Its error is the one that counts; the process must not outlive it.
             drop(process.signal(libc::SIGKILL));
-            process.wait(None)?;
-            process.exit_status()?;
+            sys::process::wait::wait_pid_blocking(process.pid())?;
         }
         told.map(|()| process)
     }

@@ -20,11 +20,12 @@ use crate::mounts::source;
 
 const SELF: &str = "/proc/self/exe";
 
-/// Executes this program again from a protected file, unless it runs from one.
+/// Executes this program again from a protected file, unless it runs from one. It has the same arguments, and of its
+/// descriptors the first three and `kept` more.
 ///
 /// # Errors
 /// The system's; else it does not come back.
-pub(super) fn reexec(args: &[OsString]) -> Result<()> {
+pub fn reexec(args: &[OsString], kept: u32) -> Result<()> {
     if is_protected()? {
         return Ok(());
     }
@@ -32,7 +33,6 @@ pub(super) fn reexec(args: &[OsString]) -> Result<()> {
         Ok(file) => file,
         Err(_) => sealed_copy()?,
     };
-    let kept = 3 + preserved(args);
     let text = |text: &OsString| CString::new(text.as_bytes()).map_err(std::io::Error::from);
     let args: Vec<CString> = args.iter().map(text).collect::<std::io::Result<_>>().ctx("exec", SELF)?;
     let env: Vec<CString> = std::env::vars_os()
@@ -42,21 +42,8 @@ pub(super) fn reexec(args: &[OsString]) -> Result<()> {
         })
         .collect();
     // What was handed to us by mistake ends here, and not with the container.
-    spawn::cloexec_from(kept).ctx("close", "descriptors")?;
+    spawn::cloexec_from(3 + kept).ctx("close", "descriptors")?;
     Err(Error::new("exec", SELF, spawn::fexecve(&file, &args, &env)).into())
-}
-
-/// The number of descriptors that the command line hands on. Whether it is one is told later.
-fn preserved(args: &[OsString]) -> u32 {
-    const OPTION: &str = "--preserve-fds";
-    let mut found = 0;
-    for (index, arg) in args.iter().enumerate() {
-        let Some(value) = arg.to_str().and_then(|arg| arg.strip_prefix(OPTION)) else { continue };
-        let next = args.get(index + 1).and_then(|arg| arg.to_str());
-        let value = value.strip_prefix('=').or(next).unwrap_or_default();
-        found = found.max(value.parse().unwrap_or(0).min(1 << 16));
-    }
-    found
 }
 
 fn is_protected() -> Result<bool> {
