@@ -140,6 +140,8 @@ impl Watch {
         }
     }
 
+    // Not inlined: its buffer would stay on the stack below the loop for good.
+    #[inline(never)]
     fn take_events(&mut self) -> u64 {
         match &self.source {
             Source::V1 { event, .. } => {

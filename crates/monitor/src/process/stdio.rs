@@ -158,6 +158,8 @@ impl Drop for ConsoleSocket {
     }
 }
 
+// Not inlined: its buffer would stay on the stack below the loop for good.
+#[inline(never)]
 fn receive_terminal(connection: &OwnedFd) -> rustix::io::Result<Option<OwnedFd>> {
     let mut name = [0u8; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];

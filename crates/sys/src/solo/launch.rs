@@ -162,6 +162,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     /// Only async-signal-safe calls from here on, no allocation.
+    #[inline(never)]
     fn exec(self) -> ! {
         // SAFETY: all calls are system calls on numbers or on live, NUL-terminated memory of this frame's owner: argv and
         // env end with a null pointer, env[listen_pid] has 12 bytes of room behind its `=`, of which at most 10 digits are
