@@ -183,6 +183,22 @@ fn an_early_end_is_not_missed() {
 }
 
 #[test]
+fn a_process_that_is_no_child_is_watched_all_the_same() {
+    // As in some systemd scopes: it can be seen to end, but not how.
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let stand = Stand::fake(&format!("echo {} >$PIDFILE", stranger.id()));
+    let call = stand.podman().arg("--control-socket").arg(stand.dir.join("control"));
+    let pid = call.spawn().pid_message("data");
+    assert_eq!(pid, i32::try_from(stranger.id()).unwrap());
+    assert!(crate::stand::is_there(stand.monitor_pid()) && !stand.has_exit_file());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(stand.exit_file(), "0");
+    let record = std::fs::read_to_string(stand.bundle.path().join("exit.json")).unwrap();
+    assert!(record.contains("\"exit\":\"lost\""), "{record}");
+}
+
+#[test]
 fn the_monitor_is_in_a_session_of_its_own_with_a_plain_umask() {
     let stand = Stand::shell(SLEEPER);
     stand.podman().spawn().pid_message("data");
