@@ -168,6 +168,9 @@ fn cgroup(given: Option<&str>, request: &CreateRequest, systemd: bool) -> Result
             if path.contains('\0') || names().any(|name| name.is_empty() || name == "." || name == "..") {
                 return Err(format!("linux.cgroupsPath {path:?} is not the path of a cgroup"));
             }
+            if matches!(path.as_str(), "/wharfinger" | "/wharfinger-monitor") {
+                return Err(format!("linux.cgroupsPath {path:?} is where the containers' own cgroups are"));
+            }
             Ok(path)
         }
         (false, _) => {

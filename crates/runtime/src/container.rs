@@ -40,6 +40,10 @@ impl Shared {
         !self.watched.swap(true, Ordering::AcqRel)
     }
 
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
     pub(crate) fn end_watch(&self) {
         self.watched.store(false, Ordering::Release);
     }

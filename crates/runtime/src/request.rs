@@ -109,7 +109,7 @@ pub struct ExecRequest {
     pub cwd: Option<String>,
     /// `uid[:gid]`, numbers; None: the container's.
     pub user: Option<String>,
-    /// Killed with everything it started after this time; None: never.
+    /// Killed with everything it started this long after its start; None: never.
     pub timeout: Option<Duration>,
     /// Run with all capabilities and without a seccomp filter or profile.
     pub privileged: bool,

@@ -198,7 +198,9 @@ impl Runtimes {
 
 /// Begins the containers' watches, and gives those that have ended a moment until that is recorded.
 async fn settled(containers: &[Container]) -> Result<()> {
-    let all = containers.to_vec();
+    // One that is watched already is told by its watch.
+    let all: Vec<_> =
+        containers.iter().filter(|container| !container.shared().is_watched()).cloned().collect();
     let dead = blocking::quick(move || {
         let is_dead = |container: &Container| {
             let record = container.record();
@@ -272,6 +274,16 @@ impl Inner {
                 Err(Error::invalid(OP, text, format!("begins several ids: {one}, {two}")))
             }
         }
+    }
+
+    /// Forgets a container that is gone, unless another has its id by now.
+    pub(crate) fn forget_this(&self, container: &Container) {
+        let mut known = self.known();
+        if known.get(container.id()).is_some_and(|other| Arc::ptr_eq(other.shared(), container.shared())) {
+            known.remove(container.id());
+        }
+        drop(known);
+        container.mark_deleted();
     }
 
     pub(crate) fn forget(&self, id: &Id) {

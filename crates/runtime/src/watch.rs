@@ -77,7 +77,7 @@ async fn watch(weak: std::sync::Weak<Shared>, mut changes: tokio::sync::watch::R
                 return;
             }
             Err(crate::Error::NotFound { .. }) => {
-                container.mark_deleted();
+                container.shared().runtimes.forget_this(&container);
                 container.shared().end_watch();
                 return;
             }

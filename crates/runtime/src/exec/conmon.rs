@@ -35,7 +35,6 @@ impl Conmon {
         let given_up = GivenUp::new();
         let flag = given_up.flag();
         let timeout = request.timeout;
-        let begin = tokio::time::Instant::now();
         let started = blocking::long(move || {
             session::start(&container, &request, streams, &|| flag.load(Ordering::Relaxed))
         });
@@ -45,7 +44,8 @@ impl Conmon {
         let timer = timeout.map(|timeout| {
             let (session, timed_out) = (session.clone(), timed_out.clone());
             let timer = async move {
-                tokio::time::sleep_until(begin + timeout).await;
+                // From the program's start, as conmon counts.
+                tokio::time::sleep(timeout).await;
                 timed_out.store(true, Ordering::Release);
                 let kill = move || {
                     session.kill();

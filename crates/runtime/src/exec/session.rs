@@ -93,10 +93,9 @@ pub(super) fn start(
     let id = record.id.to_string();
     let cleaned = AtomicBool::new(false);
     let mut session = Session { id, monitor, dir, group, pid: 0, process: None, cleaned };
-    let timeout = request.timeout.map_or(START_TIMEOUT, |timeout| timeout.min(START_TIMEOUT));
-    let end = Instant::now() + timeout;
+    let end = Instant::now() + START_TIMEOUT;
     let mut answers = Answers::new(sync);
-    let streams = session.talk(&mut answers, ours_start, ours_attach, (end, timeout, given_up), &driver)?;
+    let streams = session.talk(&mut answers, ours_start, ours_attach, (end, given_up), &driver)?;
     point("exec.started")?;
     Ok(Started { session, answers, streams })
 }
@@ -225,12 +224,12 @@ impl Session {
         answers: &mut Answers,
         start: OwnedFd,
         attach: OwnedFd,
-        (end, timeout, given_up): (Instant, Duration, &dyn Fn() -> bool),
+        (end, given_up): (Instant, &dyn Fn() -> bool),
         driver: &Driver,
     ) -> Result<OwnedFd> {
         let no_answer = |this: &Self, why| match why {
             NoAnswer::Timeout if given_up() => Error::Cancelled { op: OP, object: this.id.clone() },
-            NoAnswer::Timeout => Error::Timeout { op: OP, object: this.id.clone(), after: timeout },
+            NoAnswer::Timeout => Error::Timeout { op: OP, object: this.id.clone(), after: START_TIMEOUT },
             NoAnswer::Failed(error) => error,
             NoAnswer::Odd(cause) => this.monitor_error(&format!("answers {cause}")),
             NoAnswer::Silent => this.monitor_error("ended without an answer"),
