@@ -12,15 +12,13 @@ use sys::Ctx as _;
 use sys::process::{Command, Session, Stopped};
 use sys::socket::{Blocking, Kind, pair};
 
-use crate::process::said;
+use crate::process::{passed_env, said};
 use crate::ready::Ready;
 use crate::record::MonitorRecord;
 use crate::{Error, Result};
 
 /// The longest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
-/// Variables that a monitor, and through it the runtime, gets from us.
-const PASSED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SYSTEM_BUS_ADDRESS"];
 
 /// What a monitor is started with.
 #[derive(Debug)]
@@ -44,10 +42,8 @@ impl Start<'_> {
         let messages = OpenOptions::new().append(true).create(true).mode(0o600).open(self.messages);
         let messages = messages.ctx("open", self.messages)?;
         let mut command = Command::new(&self.monitor.path);
-        for name in PASSED {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
+        for (name, value) in passed_env() {
+            command.env(name, value);
         }
         for (name, value) in &self.monitor.env {
             command.env(name, value);

@@ -49,6 +49,8 @@ impl Program<'_> {
     /// [`Error::Timeout`], [`Error::Invalid`] for too much output, [`Error::Sys`] when it can't be run.
     pub(crate) fn run(&self) -> Result<Ran> {
         let mut command = Command::new(self.path);
+        // Not all of ours: a NOTIFY_SOCKET or LISTEN_FDS is not meant for a runtime.
+        command.env_clear().envs(passed_env());
         command.args(&self.args).current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         tracing::debug!(program = %self.path.display(), args = ?self.args, "run");
@@ -129,6 +131,12 @@ impl Program<'_> {
     fn timed_out(&self) -> Error {
         Error::Timeout { op: self.op, object: self.object.to_owned(), after: self.timeout }
     }
+}
+
+/// Variables of ours that monitors and runtimes get.
+pub(crate) fn passed_env() -> impl Iterator<Item = (&'static str, OsString)> {
+    const PASSED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SYSTEM_BUS_ADDRESS"];
+    PASSED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 /// Kills and reaps a child that is still there.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::Exit;
+use model::{Exit, Signal, State};
 use runtime::{Container, ExecOutput, ExecRequest, ExecStreams, Kind, Output, Size};
 use testkit::{Bundle, wait_until};
 
@@ -201,6 +201,37 @@ fn not_in_a_container_that_does_not_run() {
         container.delete(false).await.expect("delete");
         let error = container.exec_sync(shell("true")).await.expect_err("deleted");
         assert!(matches!(error.kind(), Kind::Precondition | Kind::NotFound), "{error}");
+    });
+    drop(bundle);
+    kit.finish();
+}
+
+#[test]
+fn not_in_one_that_is_paused_or_being_stopped() {
+    let kit = Kit::new("exec-frozen");
+    let bundle =
+        Bundle::shell("exec-frozen", "trap '' TERM; touch /dev/shm/ready; while :; do sleep 3600; done");
+    run(async {
+        let container = running(&kit, &bundle).await;
+        let ready = shell("until [ -e /dev/shm/ready ]; do sleep 0.02; done");
+        container.exec_sync(ready).await.expect("exec");
+        container.pause().await.expect("pause");
+        let error = container.exec_sync(shell("true")).await.expect_err("paused");
+        assert_eq!(error.to_string(), format!("exec {}: container is paused", container.id()));
+        container.resume().await.expect("resume");
+        let stop = tokio::spawn({
+            let container = container.clone();
+            async move { container.stop(Signal::TERM, Duration::from_secs(3600)).await }
+        });
+        while container.status().state != State::Stopping {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let error = container.exec_sync(shell("true")).await.expect_err("stopping");
+        assert_eq!(error.to_string(), format!("exec {}: container is stopping", container.id()));
+        let ended = container.stop(Signal::TERM, Duration::ZERO).await.expect("a shorter stop");
+        assert_eq!(ended.exit, Exit::Signal(9));
+        stop.await.expect("a task").expect("the longer stop ends too");
+        container.delete(false).await.expect("delete");
     });
     drop(bundle);
     kit.finish();
