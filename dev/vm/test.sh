@@ -13,19 +13,18 @@ out=$here/target/vm
 limit=${VM_TEST_SECONDS:-900}
 
 groups=(
-    monitor ocirun
-    runtime:runc:conmon:cgroupfs runtime:runc:wharf-monitor:systemd
-    runtime:crun:wharf-monitor:cgroupfs runtime:crun:conmon:systemd
-    runtime:wharf-oci:wharf-monitor:cgroupfs runtime:wharf-oci:wharf-monitor:systemd
-    apparmor reload reboot
+    oci:systemd oci:cgroupfs apparmor reload podman reboot
+    sys monitor ocirun
+    runtime:wharf-oci:wharf-monitor:systemd
+    runtime:runc:conmon:systemd runtime:crun:wharf-monitor:cgroupfs
 )
 (($# == 0)) || groups=("$@")
 
 echo "building tests and programs"
 mkdir -p "$out"
 cargo xtask build
-cargo build --quiet --release --package ctl --bin wharf
-cargo nextest list --workspace --list-type binaries-only --message-format json >"$out/binaries.json"
+cargo build --quiet --package ctl --bin wharf
+cargo nextest list --package sys --package ocirun --package monitor --package runtime --list-type binaries-only --message-format json >"$out/binaries.json"
 cargo metadata --format-version 1 >"$out/metadata.json"
 cp "$(type -P cargo-nextest)" "$out/cargo-nextest"
 "$vm/build.sh"
@@ -46,7 +45,7 @@ for group in "${groups[@]}"; do
     ((status == 0 || ${bad:-0} > 0)) || bad=1
     passed=$((passed + ${ok:-0})) failed=$((failed + ${bad:-0}))
     lines+=("$(printf '%-46s %6s %6s %6d s' "$group" "${ok:-0}" "${bad:-0}" $((SECONDS - begin)))")
-    grep -E '^ *(FAIL|TIMEOUT|SIGABRT)|NOT TESTED' "$log" | sort -u | sed 's/^/    /' || true
+    grep -E '^ *(FAIL|TIMEOUT|SIGABRT)|NOT TESTED' "$log" | cut -c1-160 | sort -u | sed 's/^/    /' || true
 done
 
 printf '\n%-46s %6s %6s\n' "group in the guest" passed failed
