@@ -83,6 +83,10 @@ impl ExecGroup {
 fn inherit_cpus(parent: &Path, dir: &Path) -> sys::Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let Ok(value) = std::fs::read(parent.join(file)) else { return Ok(()) };
+        // On version 2 a cgroup below one with processes has no controllers.
+        if !dir.join(file).exists() {
+            return Ok(());
+        }
         std::fs::write(dir.join(file), value).ctx("write", dir.join(file))?;
     }
     Ok(())
