@@ -51,6 +51,7 @@ must start demo
 must ps
 must exec demo sh -c 'echo "exec sees:"; ps; exit 0'
 step exec demo sh -c 'exit 5'
+((last == 5)) || { echo "demo: want exit status 5" >&2; exit 1; }
 must update --memory 128m demo
 must stats demo
 must pause demo
