@@ -37,11 +37,23 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct Oci {
     root: Scratch,
+    program: PathBuf,
 }
 
 impl Oci {
     pub(crate) fn new() -> Self {
-        Self { root: Scratch::new("ociroot") }
+        Self { root: Scratch::new("ociroot"), program: env!("CARGO_BIN_EXE_wharf-oci").into() }
+    }
+
+    /// With a copy of the program that no other test runs.
+    pub(crate) fn with_own_program() -> Self {
+        let mut oci = Self::new();
+        let copy = oci.root.join("wharf-oci");
+        // By another program: what this process has open for writing could not be executed by all of its threads.
+        let status = Command::new("cp").arg(&oci.program).arg(&copy).status().expect("run cp");
+        assert!(status.success(), "cp: {status}");
+        oci.program = copy;
+        oci
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -49,7 +61,7 @@ impl Oci {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf-oci"));
+        let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.root()).stdin(Stdio::null());
         command
     }

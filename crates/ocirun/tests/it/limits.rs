@@ -7,7 +7,7 @@ use testkit::{Bundle, Scratch, require};
 
 use crate::kit::Oci;
 
-const FIELDS: &str = "^(Umask|Uid|Gid|Groups|NStgid|NSpid|NSpgid|NSsid|Kthread|Sig|Shd|Cap|NoNewPrivs|Seccomp|Spec|x86|Cpus_allowed_list)";
+const FIELDS: &str = "^(Umask|Uid|Gid|Groups|NStgid|NSpid|NSpgid|NSsid|Kthread|SigPnd|SigBlk|SigIgn|SigCgt|Shd|Cap|NoNewPrivs|Seccomp|Spec|x86|Cpus_allowed_list)";
 
 fn shown_by_both(bundle: &Bundle) -> (String, String) {
     let ours = Oci::new().run_bundle(bundle).ok().out;

@@ -19,7 +19,7 @@ fn add_mount(spec: &mut Value, mount: Value) {
 /// CVE-2019-5736: /proc/PID/exe of a process on its way into a container.
 #[test]
 fn our_program_cannot_be_written_through_proc() {
-    let (oci, bundle) = (Oci::new(), Bundle::sleeper("exe"));
+    let (oci, bundle) = (Oci::with_own_program(), Bundle::sleeper("exe"));
     let container = oci.create(&bundle);
     // Init waits for its start, and is still this program.
     let exe = format!("/proc/{}/exe", container.pid());
@@ -30,8 +30,15 @@ fn our_program_cannot_be_written_through_proc() {
     drop(container);
     // Now that the program does not run any more, nothing but its mount says no.
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let write = rustix::fs::open(&again, OFlags::WRONLY, Mode::empty()).unwrap_err();
-    assert_eq!(write, rustix::io::Errno::ROFS);
+    testkit::wait_until("nobody to run the program", || {
+        match rustix::fs::open(&again, OFlags::WRONLY, Mode::empty()) {
+            Err(rustix::io::Errno::TXTBSY) => false,
+            refused => {
+                assert_eq!(refused.err(), Some(rustix::io::Errno::ROFS));
+                true
+            }
+        }
+    });
 }
 
 #[test]
