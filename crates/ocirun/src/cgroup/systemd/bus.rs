@@ -211,8 +211,8 @@ impl Bus {
 
     /// D-Bus specification, "Authentication Protocol": EXTERNAL, with the uid that the socket shows too.
     ///
-    /// BEGIN goes along, as in systemd's own clients. Sent after the answer, it may reach systemd together with the
-    /// first call, which is then left lying in systemd's buffer until more comes: never.
+    /// All in one write, as systemd's own client does: what systemd reads together with a late BEGIN, such as our first
+    /// message, lies in its buffer until something else comes.
     fn sign_in(&mut self) -> std::io::Result<()> {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
