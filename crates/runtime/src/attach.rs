@@ -168,8 +168,8 @@ impl Container {
             // It has ended since; the monitor removes its socket last.
             Err(Error::Sys(error)) if error.is_gone() || error.errno() == Some(111) => {
                 self.refresh();
-                let state = self.record().state;
-                Err(Error::State { op: "attach", id: self.id().to_string(), state })
+                self.require_alive("attach")?;
+                Err(Error::unsupported("attach", self.id(), "its monitor is gone"))
             }
             Err(error) => Err(error),
         }

@@ -121,11 +121,10 @@ impl Container {
     /// # Errors
     /// As [`Self::exec_sync`]; [`Error::Timeout`] when it does not begin in its time.
     pub async fn exec(&self, request: ExecRequest, streams: ExecStreams) -> Result<Exec> {
-        if control::is_there(self) {
-            let (container, id) = (self.clone(), self.id().to_string());
-            let started = blocking::long(move || control::start(&container, &request, streams)).await?;
+        let (container, wanted) = (self.clone(), request.clone());
+        if let Some(started) = blocking::long(move || control::start(&container, &wanted, streams)).await? {
             let pid = started.pid;
-            let (session, pipes) = control::Session::new(&id, started)?;
+            let (session, pipes) = control::Session::new(self.id().as_str(), started)?;
             if let Some(Some(size)) = streams.terminal {
                 session.resize(size)?;
             }

@@ -46,19 +46,29 @@ pub(super) struct Session {
     task: tokio::task::AbortHandle,
 }
 
-/// Whether the container has a monitor with a control socket.
-pub(super) fn is_there(container: &Container) -> bool {
-    container.dir().file("control").exists()
-}
-
-/// Starts the program; blocking.
-pub(super) fn start(container: &Container, request: &ExecRequest, streams: ExecStreams) -> Result<Started> {
+/// Starts the program; blocking. None where the container has no monitor of ours, or one that can't: then
+/// the runtime's own exec can.
+///
+/// # Errors
+/// As [`Container::exec_sync`].
+pub(super) fn start(
+    container: &Container,
+    request: &ExecRequest,
+    streams: ExecStreams,
+) -> Result<Option<Started>> {
+    let path = container.dir().file("control");
+    if !path.exists() {
+        return Ok(None);
+    }
     container.refresh();
     require_running(&container.record())?;
     let process = spec::process(container.dir(), request, streams)?;
     point("exec.begin")?;
-    let path = container.dir().file("control");
-    let socket = connect(&path, Kind::SeqPacket, Blocking::Yes)?;
+    let socket = match connect(&path, Kind::SeqPacket, Blocking::Yes) {
+        // Nobody listens any more: the monitor was killed.
+        Err(error) if error.is_gone() || error.errno() == Some(111) => return Ok(None),
+        socket => socket?,
+    };
     let timeout = Some(START_TIMEOUT);
     rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout)
         .ctx("set time-out of", &path)?;
@@ -78,7 +88,14 @@ pub(super) fn start(container: &Container, request: &ExecRequest, streams: ExecS
     send(&socket, START, Op::Exec(exec), &fds).map_err(failed)?;
     let (reply, mut came) = protocol::recv(&socket).map_err(failed)?.ok_or_else(|| gone(container.id()))?;
     point("exec.started")?;
-    let (key, pid) = match reply.result().map_err(failed)? {
+    let answer = match reply.result() {
+        Err(monitor::Error::Refused(reason)) => {
+            tracing::debug!(container = %container.id(), reason, "the monitor leaves the exec to the runtime");
+            return Ok(None);
+        }
+        answer => answer.map_err(failed)?,
+    };
+    let (key, pid) = match answer {
         Answer::Started { exec, pid } => (exec, pid),
         Answer::Ended { result, .. } if result.exit == Exit::TimedOut => {
             let after = request.timeout.unwrap_or_default();
@@ -92,7 +109,7 @@ pub(super) fn start(container: &Container, request: &ExecRequest, streams: ExecS
         (None, Some(master)) => (Some(master.try_clone().ctx("duplicate", "terminal")?), master, None),
         (None, None) => return Err(Error::runtime(OP, container.id(), "the monitor sent no terminal")),
     };
-    Ok(Started { socket, key, pid, stdin, stdout, stderr })
+    Ok(Some(Started { socket, key, pid, stdin, stdout, stderr }))
 }
 
 fn send(socket: &OwnedFd, seq: u64, op: Op, fds: &[(FdRole, BorrowedFd<'_>)]) -> Result<(), monitor::Error> {

@@ -1,7 +1,7 @@
 //! Attach, input, terminals, logs opened anew; events that are followed; monitors that die.
 
 use model::{Exit, State};
-use runtime::{Attached, Container, CreateRequest, Happened, Io, Kind, Output, Size, Stdin};
+use runtime::{Attached, Container, CreateRequest, ExecRequest, Happened, Io, Kind, Output, Size, Stdin};
 use testkit::{Bundle, DEADLINE, wait_until};
 
 use crate::kit::{Kit, id, run};
@@ -194,6 +194,10 @@ fn a_container_outlives_its_monitor_and_its_exit_is_seen() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         assert_eq!(container.status().state, State::Running);
+        let output = container.exec_sync(ExecRequest::new(["echo", "alone"])).await.expect("exec without it");
+        assert_eq!((output.stdout.as_slice(), output.exit), (&b"alone\n"[..], Exit::Code(0)));
+        let error = container.attach().await.expect_err("nobody to attach to");
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
         kill(container.status().pid.expect("a pid"));
         let ended = container.wait().await.expect("wait");
         // The kernel keeps the status for who held the process (Linux 6.15); else nobody knows.
