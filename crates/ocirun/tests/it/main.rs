@@ -5,6 +5,7 @@ mod commands;
 mod exec;
 mod hooks;
 mod hostile;
+mod image;
 mod kit;
 mod limits;
 mod safety;

@@ -41,6 +41,17 @@ fn root_inside_is_nobody_outside() {
     assert_eq!(fs::metadata(bundle.rootfs().join("made")).unwrap().uid(), 100_000);
 }
 
+/// CVE-2025-47291: with a user namespace too, it is in the cgroup that was asked for.
+#[test]
+fn a_user_namespace_frees_nobody_of_the_cgroup() {
+    let oci = Oci::new();
+    let bundle = shifted("usercgroup", "sleep 1000").in_cgroup();
+    let container = oci.start(&bundle);
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let memory = groups.lines().find(|line| line.contains(":memory:") || line.starts_with("0::/w")).unwrap();
+    assert!(memory.ends_with(&bundle.cgroup()), "{groups}");
+}
+
 #[test]
 fn an_exec_is_in_the_user_namespace_too() {
     let oci = Oci::new();

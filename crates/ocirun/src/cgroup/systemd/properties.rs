@@ -14,6 +14,27 @@ use super::wire::Value;
 pub struct Property(pub String, pub Value);
 
 const ANNOTATION: &str = "org.systemd.property.";
+/// Beginnings of the properties' names that annotations may set: what concerns the unit itself and is no
+/// relation to another one (`Conflicts` and its like stop units of the host), nor its place or its devices.
+const SETTABLE: [&str; 17] = [
+    "After",
+    "AllowedCPUs",
+    "AllowedMemoryNodes",
+    "BlockIO",
+    "CPU",
+    "CollectMode",
+    "Delegate",
+    "IO",
+    "Kill",
+    "ManagedOOM",
+    "Memory",
+    "RuntimeMax",
+    "SendSIG",
+    "StartupCPU",
+    "StartupIO",
+    "Tasks",
+    "Timeout",
+];
 
 /// `a(sv)` of them.
 pub(super) fn array(properties: &[Property]) -> Value {
@@ -144,6 +165,7 @@ fn annotation(name: &str, text: &str) -> Option<Property> {
     if name.len() < 3
         || !name.starts_with(|c: char| c.is_ascii_uppercase())
         || !name.chars().all(char::is_alphanumeric)
+        || !SETTABLE.iter().any(|settable| name.starts_with(settable))
     {
         return None;
     }
@@ -207,10 +229,27 @@ mod tests {
         check("CPUWeight", "7", Some(("CPUWeight", Value::I32(7))));
         let list = Value::Array("s", vec![Value::Str("a".into()), Value::Str("b".into())]);
         check("After", "['a', 'b']", Some(("After", list)));
-        for (name, text) in
-            [("x", "1"), ("lower", "1"), ("Bad_Name", "1"), ("Good", "word"), ("Good", "'a'b'")]
+        for (name, text) in [("x", "1"), ("lower", "1"), ("CPU_X", "1"), ("CPUX", "word"), ("CPUX", "'a'b'")]
         {
             check(name, text, None);
+        }
+    }
+
+    #[test]
+    fn annotations_reach_no_other_unit_and_no_device() {
+        for name in [
+            "Conflicts",
+            "OnFailure",
+            "PropagatesStopTo",
+            "BindsTo",
+            "Slice",
+            "DevicePolicy",
+            "DeviceAllow",
+            "PIDs",
+            "ExecStartPre",
+        ] {
+            assert_eq!(annotation(name, "['sshd.service']"), None, "{name}");
+            assert_eq!(annotation(name, "'auto'"), None, "{name}");
         }
     }
 
