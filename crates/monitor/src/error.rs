@@ -27,6 +27,15 @@ pub enum Error {
     Refused(String),
 }
 
+/// A named place where tests let this process fail, die or wait (`sys::fail`).
+///
+/// # Errors
+/// What the test asks for; never in programs that ship.
+#[inline]
+pub(crate) fn point(name: &'static str) -> Result<(), Error> {
+    sys::fail::point(name).map_err(|cause| Error::io("pass", name, cause))
+}
+
 impl Error {
     /// An [`Error::Io`] of `op` on `object`.
     pub fn io(op: &'static str, object: impl fmt::Display, source: impl Into<io::Error>) -> Self {

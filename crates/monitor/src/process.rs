@@ -13,6 +13,7 @@ use sys::solo;
 
 use crate::cli::high::{self, Around};
 use crate::cli::{self, Args, Command, Low};
+use crate::error::point;
 use crate::logs::Logs;
 use crate::{Error, message};
 
@@ -109,12 +110,14 @@ fn begin(args: &Args, inherited: &[RawFd]) -> Result<u8, Error> {
         attach: if args.exec_attach() { Pipe::from_env("_OCI_ATTACHPIPE")? } else { Pipe::none() },
     };
     pipes.start.wait();
+    point("monitor.released")?;
     if !args.sync
         && let solo::Forked::Parent(pid) =
             solo::fork().map_err(|cause| Error::io("fork", "monitor", cause))?
     {
         return Ok(say_goodbye(args, pid));
     }
+    point("monitor.forked")?;
     let settled = Settled { args, inherited, oom_score_adj };
     Ok(start::stand_by(&settled, logs, pipes))
 }
@@ -124,7 +127,9 @@ fn say_goodbye(args: &Args, pid: i32) -> u8 {
     let Some(path) = &args.conmon_pidfile else { return 0 };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    match exit::replace(dir, &name, pid.to_string().as_bytes()) {
+    let written = sys::fail::point("monitor.before-pidfile")
+        .and_then(|()| exit::replace(dir, &name, pid.to_string().as_bytes()));
+    match written {
         Ok(()) => 0,
         Err(error) => {
             message::error(format_args!("write conmon pidfile {}: {error}", path.display()));

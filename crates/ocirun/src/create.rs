@@ -20,7 +20,7 @@ use sys::spawn::SingleThread;
 
 use crate::cgroup::{self, Cgroup, Driver, Layout, Place, Request, Rights};
 use crate::clone;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, point};
 use crate::exec::CgroupFiles;
 use crate::hooks;
 use crate::init::{self, CgroupView, Given, MAX_MESSAGE};
@@ -129,8 +129,10 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     let bundle = read_bundle(context, &options, &mut warnings)?;
     let console = options.console.take();
     let plan = &bundle.plan;
+    point("oci.create.begin")?;
     dir.make()?;
     let mut undo = Undo { dir: &dir, cgroup: None, init: None, poststop: None, armed: true };
+    point("oci.create.dir-made")?;
 
     let layout = Layout::detect().map_err(cgroup_error)?;
     let no_resources = LinuxResources::default();
@@ -148,6 +150,7 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     if !context.systemd {
         undo.cgroup = Some(Cgroup::create(&layout, &request, 0).map_err(cgroup_error)?);
     }
+    point("oci.create.cgroup-made")?;
     let (parent_side, child_side) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
     let shown = if plan.mounts.iter().any(|mount| mount.what == What::Cgroup) {
         let Request { cgroups_path, id, driver, rights, .. } = request;
@@ -158,9 +161,11 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     };
     let given =
         prepare_init(proof, &options, console, &bundle, &dir, shown, undo.cgroup.as_ref(), child_side)?;
+    point("oci.create.before-clone")?;
     let (init, parent_side) = clone::into_namespaces(proof, plan, parent_side, given)?;
     let pid = init.pid();
     undo.init = Some(PidFd::from_fd(init.as_fd().try_clone_to_owned().ctx("duplicate", "pidfd")?, pid));
+    point("oci.create.cloned")?;
 
     if plan.namespaces.is_new(Kind::User) {
         crate::mounts::source::write_maps(pid, &plan.uid_maps, &plan.gid_maps)?;
@@ -192,11 +197,15 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     undo.poststop = Some((plan.hooks.poststop.clone(), state.clone()));
     serve(&parent_side, plan, &undo, &state, pid)?;
 
+    point("oci.create.served")?;
     dir.write_config(&bundle.bytes)?;
+    point("oci.create.config-written")?;
     dir.write(&record)?;
+    point("oci.create.recorded")?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
     }
+    point("oci.create.pid-written")?;
     undo.armed = false;
     drop(undo);
     Ok(Created { init, dir, record, warnings })

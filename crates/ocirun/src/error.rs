@@ -54,6 +54,16 @@ pub enum Error {
     Usage(String),
 }
 
+/// A named place where tests let this process fail, die or wait (`sys::fail`).
+///
+/// # Errors
+/// What the test asks for; never in programs that ship.
+#[inline]
+pub(crate) fn point(name: &'static str) -> Result<()> {
+    use sys::Ctx as _;
+    Ok(sys::fail::point(name).ctx("pass", name)?)
+}
+
 impl Error {
     /// An error of a field of config.json.
     pub fn invalid(object: impl Into<String>, cause: impl Into<String>) -> Self {

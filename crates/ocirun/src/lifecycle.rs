@@ -8,7 +8,7 @@ use sys::Ctx as _;
 use sys::pidfd::PidFd;
 
 use crate::create::{Context, cgroup_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, point};
 use crate::hooks;
 use crate::namespaces::{Kind, Namespaces};
 use crate::record::{Dir, Record, Status};
@@ -35,6 +35,7 @@ pub fn kill(context: &Context, id: &str, signal: Signal, whom: Whom) -> Result<(
     let record = dir.read()?;
     let (status, init) = record.status(&dir)?;
     let number = signal.number();
+    point("oci.kill.begin")?;
     if whom == Whom::All
         && let Some(cgroup) = &record.cgroup
     {
@@ -106,6 +107,7 @@ pub fn delete(context: &Context, id: &str, force: Force) -> Result<Vec<String>> 
         Err(error) => return Err(error),
     };
     let (status, init) = record.status(&dir)?;
+    point("oci.delete.begin")?;
     match (status, force) {
         (Status::Running | Status::Paused, Force::No) => {
             let cause = format!("cannot delete container {id} that is not stopped: {}", status.as_str());
@@ -118,13 +120,16 @@ pub fn delete(context: &Context, id: &str, force: Force) -> Result<Vec<String>> 
             }
         }
     }
+    point("oci.delete.ended")?;
     let config = dir.config();
     let mut failures = Vec::new();
     if let Some(cgroup) = &record.cgroup {
         let killed = if cgroup.exists() { cgroup.signal(rustix::process::Signal::KILL) } else { Ok(()) };
         killed.and_then(|()| cgroup.remove()).map_err(cgroup_error)?;
     }
+    point("oci.delete.cgroup-removed")?;
     dir.remove()?;
+    point("oci.delete.dir-removed")?;
     let poststop =
         config.ok().and_then(|config| config.hooks).map(|hooks| hooks.poststop).unwrap_or_default();
     let state = record.state("stopped");
@@ -167,7 +172,9 @@ pub fn pause(context: &Context, id: &str) -> Result<()> {
     if !matches!(status, Status::Running | Status::Created) {
         return Err(wrong("pause", id, format!("container not running: {}", status.as_str())));
     }
-    with_cgroup(&record, "pause")?.freeze().map_err(cgroup_error)
+    point("oci.pause.begin")?;
+    with_cgroup(&record, "pause")?.freeze().map_err(cgroup_error)?;
+    point("oci.pause.frozen")
 }
 
 /// Thaws all processes.
@@ -181,7 +188,9 @@ pub fn resume(context: &Context, id: &str) -> Result<()> {
     if status != Status::Paused {
         return Err(wrong("resume", id, format!("container not paused: {}", status.as_str())));
     }
-    with_cgroup(&record, "resume")?.thaw().map_err(cgroup_error)
+    point("oci.resume.begin")?;
+    with_cgroup(&record, "resume")?.thaw().map_err(cgroup_error)?;
+    point("oci.resume.thawed")
 }
 
 /// The container's cgroup.

@@ -9,7 +9,7 @@ use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind};
 
 use crate::create::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, point};
 use crate::hooks;
 use crate::init::MAX_MESSAGE;
 use crate::record::{Dir, Record, Status};
@@ -24,6 +24,7 @@ pub fn start(context: &Context, id: &str) -> Result<()> {
     let dir = Dir::of(&context.root, id)?;
     let record = dir.read()?;
     let (status, init) = record.status(&dir)?;
+    point("oci.start.begin")?;
     let cause = match (status, init) {
         (Status::Created, Some(init)) => return go(&dir, &record, &init),
         (Status::Stopped, _) => "cannot start a container that has stopped",
@@ -41,14 +42,20 @@ fn go(dir: &Dir, record: &Record, init: &PidFd) -> Result<()> {
         }
         result => result?,
     };
-    crate::init::send(&socket, b"s").map_err(|_| refused("init does not listen"))?;
     let config = dir.config()?;
+    point("oci.start.connected")?;
+    // Before the word, not after it: whoever dies here leaves an init that was started or that ends because its
+    // connection does, and never one that runs and is called created.
+    sys::durable::remove(&path)?;
+    point("oci.start.before-word")?;
+    crate::init::send(&socket, b"s").map_err(|_| refused("init does not listen"))?;
+    point("oci.start.word-sent")?;
     let profile = config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let result = follow(&socket, |number| {
         listener(init, number).and_then(|fd| notify(&fd, record, profile, init.pid(), "running"))
     });
-    sys::durable::remove(&path)?;
     result?;
+    point("oci.start.started")?;
     let state = record.state("running");
     let poststart = config.hooks.map(|hooks| hooks.poststart).unwrap_or_default();
     if let Err(error) = hooks::run(&poststart, "poststart", &state) {

@@ -10,7 +10,7 @@ use sys::Ctx as _;
 use crate::cgroup::Devices;
 use crate::cli::{one_line_usage as usage, text, text_of};
 use crate::create::{Context, cgroup_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, point};
 use crate::lifecycle::with_cgroup;
 use crate::record::{Dir, MAX_DOCUMENT, Status, replace};
 
@@ -137,7 +137,9 @@ fn update(context: &Context, id: &str, change: &Json) -> Result<()> {
     let now = serde_json::to_value(&linux.resources).unwrap_or(Json::Null);
     let merged = parse(merge(if now.is_null() { Json::Object(Map::new()) } else { now }, change))?;
     let devices = if alone.devices.is_empty() { Devices::Keep } else { Devices::Set };
+    point("oci.update.begin")?;
     with_cgroup(&record, "update")?.update(&merged, devices).map_err(cgroup_error)?;
+    point("oci.update.applied")?;
     linux.resources = Some(merged);
     let bytes = serde_json::to_vec(&config).map_err(std::io::Error::from).ctx("write", "config.json")?;
     replace(&dir.path().join("config.json"), &bytes, 0o600)

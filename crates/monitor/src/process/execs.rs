@@ -95,6 +95,7 @@ impl Execs {
 
 impl Session<'_> {
     pub(super) fn begin_exec(&mut self, key: ExecKey, request: ExecRequest) -> io::Result<()> {
+        sys::fail::point("monitor.exec.begin")?;
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         let cgroup = if self.execs.no_cgroup { None } else { self.exec_cgroup(key) };
         let exec = self.launch_exec(key, request, cgroup, deadline)?;
@@ -138,6 +139,7 @@ impl Session<'_> {
         let null = stdio::dev_null().map_err(io::Error::other)?;
         let given = request.stdio.each_ref().map(|fd| fd.as_ref().filter(|_| !request.terminal));
         let stdio = given.map(|fd| Some(fd.map_or(null.as_fd(), OwnedFd::as_fd)));
+        sys::fail::point("monitor.exec.before-launch")?;
         let runtime = Launch::new(&args.runtime, &line)?
             .stdio(stdio)
             .pass_only(vec![process.as_fd(), log.as_fd()])

@@ -9,6 +9,7 @@ use sys::solo::{self, Reaped};
 use super::exit;
 use super::session::{Session, kill_group};
 use super::sync::{self, Key};
+use crate::error::point;
 use crate::{Stream, message};
 
 /// After a time-out the killed process is waited for so long, so that its resources are known.
@@ -80,6 +81,7 @@ fn close_logs(session: &mut Session<'_>) {
 /// Tells everybody, each only after what it may rely on is there.
 fn announce(mut session: Session<'_>, reaped: Reaped, text: &str) -> u8 {
     let args = session.settled.args;
+    pass("monitor.end-seen");
     session.look_for_oom();
     end_execs(&mut session);
     session.output.close(&session.poll);
@@ -90,13 +92,16 @@ fn announce(mut session: Session<'_>, reaped: Reaped, text: &str) -> u8 {
     let record = exit::record(&args.cid, &reaped, oom);
     if let (Some(bundle), Some(_)) = (&args.bundle, &args.control_socket) {
         let written = serde_json::to_vec(&record).map_err(std::io::Error::other).and_then(|json| {
+            sys::fail::point("monitor.before-exit-record")?;
             sys::durable::replace_path(bundle.join("exit.json"), &json, 0o644).map_err(std::io::Error::other)
         });
         if let Err(error) = written {
             message::error(format_args!("write exit record: {error}"));
         }
     }
+    pass("monitor.exit-recorded");
     exit::write_files(args, reaped.exit);
+    pass("monitor.exit-files-written");
     let status = exit::conmon_status(reaped.exit);
     if args.is_exec() {
         session.sync.send(&sync::encode(args.api, Key::ExitCode, status, text));
@@ -106,6 +111,7 @@ fn announce(mut session: Session<'_>, reaped: Reaped, text: &str) -> u8 {
         control.exited(&record, poll);
         control.close();
     });
+    pass("monitor.told");
     leave(session, u8::try_from(status).unwrap_or(255))
 }
 
@@ -131,6 +137,7 @@ fn end_execs(session: &mut Session<'_>) {
 fn leave(session: Session<'_>, status: u8) -> u8 {
     let settled = session.settled;
     drop(session);
+    pass("monitor.closed");
     let mut status = status;
     if let Some(command) = &settled.args.exit_command {
         let own = exit::run_command(command, settled.oom_score_adj);
@@ -140,6 +147,13 @@ fn leave(session: Session<'_>, status: u8) -> u8 {
     }
     while let Ok(Some(_)) = solo::reap_any() {}
     status
+}
+
+/// A failpoint where nothing can fail any more: an error is a line in our log.
+fn pass(name: &'static str) {
+    if let Err(error) = point(name) {
+        message::warning(error);
+    }
 }
 
 /// Now, in nanoseconds since the epoch.

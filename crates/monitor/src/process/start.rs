@@ -20,6 +20,7 @@ use super::sync::{self, Key, Pipe};
 use super::{Pipes, Settled, finish, harden};
 use crate::cli::Args;
 use crate::cli::high::Api;
+use crate::error::point;
 use crate::logs::Logs;
 use crate::poll::{Kind, Ready, Token};
 use crate::{Error, control, message};
@@ -108,11 +109,13 @@ fn start(session: &mut Session<'_>, start_pipe: Pipe, mut attach_pipe: Pipe) -> 
             }
         }
     }
+    point("monitor.before-control")?;
     if let Some(path) = &args.control_socket {
         let server = control::Server::bind(path, &session.poll)
             .map_err(|cause| Error::io("bind", path.display(), cause))?;
         session.control = Some(server);
     }
+    point("monitor.sockets-made")?;
     if args.exec_attach() {
         attach_pipe.send(&sync::encode(args.api, Key::Pid, 0, ""));
     }
@@ -185,10 +188,12 @@ fn run_runtime(session: &mut Session<'_>, ends: Ends, start_pipe: &Pipe) -> Resu
         own_listen_pid: args.replace_listen_pid
             || std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own_pid),
     };
+    point("monitor.before-runtime")?;
     session.children.keep_all();
     session.runtime =
         runtime_child::start(args, &line, with).map_err(|cause| Error::io("fork", "runtime", cause))?;
     session.children.await_pid(session.runtime);
+    point("monitor.runtime-started")?;
     drop(ends);
     if session.logs.passthrough() {
         stdio::forget_own()?;
@@ -201,6 +206,7 @@ fn run_runtime(session: &mut Session<'_>, ends: Ends, start_pipe: &Pipe) -> Resu
         session.turn(None);
     };
     session.runtime = 0;
+    point("monitor.runtime-ended")?;
     // What it has said and sent just before its end.
     if session.console.is_some() {
         session.take_terminal();
@@ -253,7 +259,9 @@ fn begin(session: &mut Session<'_>) -> Result<(), Failure> {
             session.lost = true;
         }
     }
+    point("monitor.before-pid-told")?;
     tell_pid(session, args);
+    point("monitor.pid-told")?;
     match Watch::of(session.pid) {
         Ok(oom) => match watch(session, &oom, Kind::Oom) {
             Ok(()) => session.oom = Some(oom),

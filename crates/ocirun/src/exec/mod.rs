@@ -183,6 +183,7 @@ impl Target {
         streams: Streams,
         mut notify: impl FnMut(OwnedFd, i32) -> Result<()>,
     ) -> Result<PidFd> {
+        crate::error::point("oci.exec.begin")?;
         let (near, far) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
         if self.own_pids.is_some() {
             spawn::setns(self.init.as_fd(), Kind::Pid.flag()).ctx("join", "pid namespace")?;
@@ -205,7 +206,8 @@ impl Target {
         drop((far, streams));
         let Cloned::Parent { pid, pidfd } = cloned.ctx("clone", "exec")? else { spawn::exit_now(1) };
         let process = PidFd::from_fd(pidfd, pid);
-        let told = self.hear(&near, &process, plan, &mut notify);
+        let told = crate::error::point("oci.exec.cloned");
+        let told = told.and_then(|()| self.hear(&near, &process, plan, &mut notify));
         if told.is_err() {
             // Its error is the one that counts; the process must not outlive it.
             drop(process.signal(libc::SIGKILL));

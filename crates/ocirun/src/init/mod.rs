@@ -109,6 +109,7 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     let pid = expect(&given.sync, b'g')?;
     given.state.pid = pid.parse().unwrap_or(0);
     std::mem::take(&mut given.cgroup).enter()?;
+    sys::fail::point("oci.init.begin").ctx("pass", "oci.init.begin")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ctx("clear", "dumpable")?;
     if plan.namespaces.has(Kind::User) {
         // In the new namespace: its root, until the program's user is taken on.
@@ -136,6 +137,7 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     }
     let proc = Procfs::open()?;
     let slave = rootfs::enter(plan, given, &proc)?;
+    sys::fail::point("oci.init.rooted").ctx("pass", "oci.init.rooted")?;
     if let Some(slave) = slave {
         console::take(slave)?;
     }

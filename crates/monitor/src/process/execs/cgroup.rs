@@ -29,6 +29,7 @@ pub(super) struct ExecCgroup {
 impl ExecCgroup {
     /// Makes `name` below the cgroup that the process `pid` is in.
     pub(super) fn make(pid: i32, name: &str) -> io::Result<Self> {
+        sys::fail::point("monitor.exec.cgroup")?;
         let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let root = Path::new("/sys/fs/cgroup");
         let unified = is_unified(root)?;
