@@ -52,6 +52,8 @@ enum Task {
         #[arg(long, default_value_t = 20_000)]
         cases: u32,
     },
+    /// Walk all failpoints, with delays too.
+    Faults,
     /// Measure us beside the installed peers and write docs/benchmarks.
     Bench {
         /// Given to the bench program as they are.
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()]),
         Task::Doc => test::documentation(),
         Task::Fuzz { seconds, cases } => test::fuzz(seconds, cases),
+        Task::Faults => test::faults(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Soak { minutes } => {
             bench::run(&["soak".to_owned(), "--minutes".to_owned(), minutes.to_string()])

@@ -240,6 +240,24 @@ pub(crate) fn fuzz(seconds: u32, cases: u32) -> Result<bool> {
     Ok(guided && outcome.good)
 }
 
+/// Walks all failpoints, also with a delay at each, and says how many there were.
+pub(crate) fn faults() -> Result<bool> {
+    let mut command = cargo();
+    command
+        .args(["nextest", "run", "--workspace", "--run-ignored", "all", "--color", "never", "--no-capture"])
+        .args(["-E", "package(runtime) and binary(it) and test(/_every_point|_failing$/)"])
+        .envs([("WHARF_TEST_RUNTIME", "wharf-oci"), ("WHARF_TEST_MONITOR", "wharf-monitor")])
+        .env("WHARF_PROGRAMS", programs::directory(false));
+    programs::build(false)?;
+    let (good, text) = tee(&command)?;
+    for line in text.lines().filter(|line| line.contains(" walked with ")) {
+        println!("{line}");
+    }
+    let outcome = nextest_outcome("faults", good, &text);
+    println!("{} passed, {} failed", outcome.passed, outcome.failed);
+    Ok(outcome.good)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
