@@ -244,9 +244,13 @@ pub(crate) fn fuzz(seconds: u32, cases: u32) -> Result<bool> {
 pub(crate) fn faults() -> Result<bool> {
     let mut command = cargo();
     command
-        .args(["nextest", "run", "--workspace", "--run-ignored", "all", "--color", "never", "--no-capture"])
+        .args(["nextest", "run", "--workspace", "--color", "never", "--no-capture"])
         .args(["-E", "package(runtime) and binary(it) and test(/_every_point|_failing$/)"])
-        .envs([("WHARF_TEST_RUNTIME", "wharf-oci"), ("WHARF_TEST_MONITOR", "wharf-monitor")])
+        .envs([
+            ("WHARF_TEST_RUNTIME", "wharf-oci"),
+            ("WHARF_TEST_MONITOR", "wharf-monitor"),
+            ("WHARF_FAULTS", "all"),
+        ])
         .env("WHARF_PROGRAMS", programs::directory(false));
     programs::build(false)?;
     let (good, text) = tee(&command)?;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
@@ -20,14 +19,13 @@ fn a_strange_passwd_is_neither_waited_for_nor_followed() {
     fs::create_dir_all(passwd.parent().unwrap()).unwrap();
     let outside = Scratch::new("passwdout");
     fs::write(outside.path().join("passwd"), "evil:x:0:0::/evil:/bin/sh\n").unwrap();
-    let kinds: [(&str, &dyn Fn(&Path)); 3] = [
-        ("fifo", &|path| rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap()),
-        ("huge", &|path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
-        ("link", &|path| symlink(outside.path().join("passwd"), path).unwrap()),
-    ];
-    for (kind, make) in kinds {
+    for kind in ["fifo", "huge", "link"] {
         let _ = fs::remove_file(&passwd);
-        make(&passwd);
+        match kind {
+            "fifo" => rustix::fs::mknodat(CWD, &passwd, FileType::Fifo, Mode::RUSR, 0).unwrap(),
+            "huge" => fs::File::create(&passwd).unwrap().set_len(1 << 40).unwrap(),
+            _ => symlink(outside.path().join("passwd"), &passwd).unwrap(),
+        }
         assert_eq!(oci.run_bundle(&bundle).ok().out, "/\n", "{kind}");
     }
     fs::remove_file(&passwd).unwrap();

@@ -3,6 +3,7 @@
 //!
 //! The programs are this build's own, beside the test: the workspace's tests compile the failpoints in. Scripts
 //! around them read what is to happen from a file.
+#![expect(clippy::print_stdout, reason = "which points were walked")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,6 +44,11 @@ impl Walk {
             println!("NOT TESTED: {}: no programs of this build", build.display());
             return None;
         }
+        // A build of one crate alone may not have them.
+        if !programs.iter().all(|program| has(program, b"WHARF_FAILPOINTS_TRACE")) {
+            println!("NOT TESTED: {}: the programs have no failpoints", build.display());
+            return None;
+        }
         let kit = Kit::new(what);
         let [oci, monitor] = programs.map(|program| script(kit.scratch.path(), &program));
         let handler = HandlerConfig::new("wharf-oci", oci, MonitorConfig::new(monitor));
@@ -71,18 +77,17 @@ impl Walk {
         let id = testkit::unique_id("fault");
         let leaks = LeakCheck::of(&id);
         fs::write(self.file("points"), rule).expect("write");
-        run(async {
-            tokio::time::timeout(NEVER, self.life(&id)).await.unwrap_or_else(|_| panic!("{rule}: hangs"))
-        });
+        run(self.within(rule, self.life(&id)));
         fs::write(self.file("points"), "").expect("write");
-        run(async {
-            tokio::time::timeout(NEVER, self.judge(&id, rule))
-                .await
-                .unwrap_or_else(|_| panic!("{rule}: hangs afterwards"))
-        });
+        run(self.within(rule, self.judge(&id, rule)));
         assert_eq!(self.kit.litter(), Vec::<String>::new(), "{rule}");
         println!("{rule}");
         leaks.finish();
+    }
+
+    async fn within(&self, rule: &str, work: impl Future<Output = ()>) {
+        let hung = tokio::time::timeout(NEVER, work).await.is_err();
+        assert!(!hung, "{rule}: hangs");
     }
 
     /// What works works, what does not is an error: both are right here.
@@ -131,13 +136,25 @@ impl Walk {
         container.delete(true).await.unwrap_or_else(|error| panic!("{rule}: {error}"));
     }
 
-    fn all(self, prefix: &str, action: &str, at_least: usize) {
+    fn all(self, prefix: &str, action: &str) -> usize {
         let points = self.points(prefix);
-        assert!(points.len() >= at_least, "only {points:?}");
         for point in &points {
             self.case(&format!("{point}={action}"));
         }
         println!("{} points of {prefix}* walked with {action}", points.len());
+        self.finish();
+        points.len()
+    }
+
+    fn all_at_once(self) -> usize {
+        let points = self.points("");
+        let rules: Vec<String> = points.iter().map(|point| format!("{point}=sleep:50")).collect();
+        self.case(&rules.join(";"));
+        self.finish();
+        points.len()
+    }
+
+    fn finish(self) {
         for file in ["points", "wharf-oci", "wharf-monitor"] {
             fs::remove_file(self.file(file)).expect("remove");
         }
@@ -161,6 +178,10 @@ fn script(dir: &Path, program: &Path) -> PathBuf {
     path
 }
 
+fn has(program: &Path, text: &[u8]) -> bool {
+    fs::read(program).expect("read").windows(text.len()).any(|window| window == text)
+}
+
 /// How many processes are in cgroups that are named after the container.
 fn members(id: &str) -> usize {
     let groups = testkit::marked_cgroups(id);
@@ -170,22 +191,43 @@ fn members(id: &str) -> usize {
         .sum()
 }
 
-macro_rules! walks {
-    ($($(#[$more:meta])? $name:ident: $prefix:literal, $action:literal, $at_least:literal;)*) => {
-        $(#[test] $(#[$more])? fn $name() {
-            if let Some(walk) = Walk::new(stringify!($name)) {
-                walk.all($prefix, $action, $at_least);
-            }
-        })*
-    };
+/// Walks all points whose names begin so, and gives how many there were; none where it can't be tested.
+fn walk(what: &str, prefix: &str, action: &str) -> Option<usize> {
+    Walk::new(what).map(|walk| walk.all(prefix, action))
 }
 
-walks! {
-    monitor_killed_at_every_point: "monitor.", "kill", 19;
-    monitor_failing_at_every_point: "monitor.", "error", 19;
-    runtime_killed_at_every_point: "oci.", "kill", 24;
-    runtime_failing_at_every_point: "oci.", "error", 24;
-    files_of_the_programs_failing: "durable.", "error", 3;
-    #[ignore = "cargo xtask faults"]
-    everything_dawdling_at_every_point: "", "sleep:300", 44;
+#[test]
+fn monitor_killed_at_every_point() {
+    assert!(walk("monkill", "monitor.", "kill").is_none_or(|points| points >= 19));
+}
+
+#[test]
+fn monitor_failing_at_every_point() {
+    assert!(walk("monfail", "monitor.", "error").is_none_or(|points| points >= 19));
+}
+
+#[test]
+fn runtime_killed_at_every_point() {
+    assert!(walk("ocikill", "oci.", "kill").is_none_or(|points| points >= 26));
+}
+
+#[test]
+fn runtime_failing_at_every_point() {
+    assert!(walk("ocifail", "oci.", "error").is_none_or(|points| points >= 26));
+}
+
+#[test]
+fn files_of_the_programs_failing() {
+    assert!(walk("filefail", "durable.", "error").is_none_or(|points| points >= 3));
+}
+
+/// All at once in one life; with `WHARF_FAULTS=all` (`cargo xtask faults`) one after the other.
+#[test]
+fn everything_dawdling_at_every_point() {
+    let walked = if std::env::var_os("WHARF_FAULTS").is_some() {
+        walk("dawdle", "", "sleep:300")
+    } else {
+        Walk::new("dawdle").map(Walk::all_at_once)
+    };
+    assert!(walked.is_none_or(|points| points >= 48));
 }

@@ -3,6 +3,7 @@
 //! In each round some callers do something to the same few containers at once. Whatever order they got: there must be
 //! one in which the model gives each caller the answer that it had, and the state that is there afterwards. The seed
 //! is printed; `WHARF_MODEL_SEED=N` does the same operations again.
+#![expect(clippy::print_stdout, reason = "how much was done")]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
