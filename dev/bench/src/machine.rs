@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-/// Processor, memory, kernel and cgroups, one line each.
+/// Processor, memory, kernel, cgroups, load and date, one line each.
 pub(crate) fn describe() -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -20,8 +20,15 @@ pub(crate) fn describe() -> Vec<String> {
         format!("processor: {cores} × {model}"),
         format!("memory: {} MiB", kib / 1024),
         format!("kernel: {}, cgroup {cgroups}", first_line("uname", &["-r"])),
+        format!("load averages at the end (1, 5, 15 min): {}", load()),
         format!("date: {}", first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
     ]
+}
+
+/// Other work disturbs what is measured: a reader must see it.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(", ")
 }
 
 /// Name and version of everything that is measured.
