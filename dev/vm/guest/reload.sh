@@ -20,7 +20,7 @@ for handler in wharf-oci runc crun; do
         check "$at: resume" $wharf resume $id
         check "$at: stop" $wharf stop --time 1 $id
         check "$at: rm" $wharf rm $id
-        soon "$at: the scopes are gone" "[ -z \"\$(systemctl list-units --all --type=scope --plain --no-legend '*$id*')\" ]"
+        soon "$at: the scopes are gone" "systemctl list-units --all --plain --no-legend '*$id*'; [ -z \"\$(systemctl list-units --all --type=scope --plain --no-legend '*$id*')\" ]"
         holds "$at: no cgroup is left" "[ -z \"\$(find /sys/fs/cgroup -name '*$id*')\" ]"
     done
 done

@@ -67,6 +67,8 @@ pub(super) fn start(
     }
     // Else it would be stopped before, and wait for, what an ordinary service depends on.
     push("DefaultDependencies", Value::Bool(false));
+    // One that failed, as by the last kill, is forgotten as well.
+    push("CollectMode", Value::Str("inactive-or-failed".to_owned()));
     // Devices are ours: a policy of systemd's would be a second one that does not know ours.
     push("DevicePolicy", Value::Str("auto".to_owned()));
     out.extend(limits(request.resources, unified));
