@@ -52,7 +52,7 @@ impl Watch {
         let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let root = Path::new(CGROUP_ROOT);
         let unified = is_unified(root)?;
-        let path = memory_path(&membership, unified)
+        let path = cgroup_path(&membership, unified, "memory")
             .ok_or_else(|| io::Error::other("no memory controller in /proc/PID/cgroup"))?;
         let (dir, name) = if unified {
             (root.join(path), "memory.events")
@@ -185,15 +185,16 @@ pub(super) fn is_unified(root: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statfs(root)?.f_type == CGROUP2_SUPER_MAGIC)
 }
 
-/// The cgroup's path below its hierarchy's root, without a leading slash.
-fn memory_path(membership: &str, unified: bool) -> Option<&str> {
+/// The path of a process's cgroup below the root of the unified hierarchy, or of that of `controller`,
+/// without a leading slash: from /proc/PID/cgroup (cgroups(7)).
+pub(super) fn cgroup_path<'a>(membership: &'a str, unified: bool, controller: &str) -> Option<&'a str> {
     membership.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let ours = if unified {
             number == "0" && controllers.is_empty()
         } else {
-            controllers.split(',').any(|controller| controller == "memory")
+            controllers.split(',').any(|name| name == controller)
         };
         ours.then(|| path.trim_start_matches('/'))
     })
@@ -235,7 +236,7 @@ mod tests {
             ("", true, None),
         ];
         for (membership, unified, path) in cases {
-            assert_eq!(memory_path(membership, unified), path);
+            assert_eq!(cgroup_path(membership, unified, "memory"), path);
         }
     }
 

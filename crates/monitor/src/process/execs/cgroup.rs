@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::oom::is_unified;
+use super::super::oom::{cgroup_path, is_unified};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How often the freezer is asked whether it has frozen all.
@@ -98,19 +98,9 @@ impl Drop for ExecCgroup {
     }
 }
 
+/// In the root nobody but the container should be killed, and others are there: no path for that.
 fn path(membership: &str, unified: bool) -> Option<&str> {
-    membership.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let ours = if unified {
-            number == "0" && controllers.is_empty()
-        } else {
-            controllers.split(',').any(|controller| controller == "freezer")
-        };
-        let path = path.trim_start_matches('/');
-        // In the root nobody but the container should be killed, and others are there.
-        (ours && !path.is_empty()).then_some(path)
-    })
+    cgroup_path(membership, unified, "freezer").filter(|path| !path.is_empty())
 }
 
 #[cfg(test)]
