@@ -1,4 +1,5 @@
-//! podman from apt, once with conmon from apt and once with ours: the same list of commands must give the same results.
+//! podman from apt, with conmon and runc from apt, with our monitor and runc, and with our monitor and our runtime: the same
+//! list of commands must give the same results.
 //!
 //! Not tested here, since this needs systemd: `--log-driver journald` (the driver's fields are tested in logs.rs) and the
 //! timers of health checks (`podman healthcheck run` is what they call).
@@ -22,6 +23,7 @@ const IMAGE: &str = "localhost/busybox:1";
 struct Podman {
     dir: Scratch,
     monitor: PathBuf,
+    runtime: PathBuf,
 }
 
 /// What a command gave.
@@ -33,8 +35,8 @@ struct Gave {
 }
 
 impl Podman {
-    fn new(monitor: PathBuf) -> Self {
-        let podman = Self { dir: Scratch::new("pod"), monitor };
+    fn new(monitor: PathBuf, runtime: PathBuf) -> Self {
+        let podman = Self { dir: Scratch::new("pod"), monitor, runtime };
         let rootfs = podman.dir.dir("rootfs");
         testkit::install_rootfs(&rootfs);
         let tar = podman.dir.join("image.tar");
@@ -46,10 +48,15 @@ impl Podman {
         podman
     }
 
+    /// What it works with.
+    fn with(&self) -> String {
+        format!("{} and {}", self.monitor.display(), self.runtime.display())
+    }
+
     /// podman and the options before its subcommand.
     fn head(&self) -> Vec<String> {
         let at = |name: &str| self.dir.join(name).to_str().unwrap().to_owned();
-        let monitor = self.monitor.to_str().unwrap();
+        let (monitor, runtime) = (self.monitor.to_str().unwrap(), self.runtime.to_str().unwrap());
         [
             "podman",
             "--root",
@@ -65,7 +72,7 @@ impl Podman {
             "--events-backend",
             "file",
             "--runtime",
-            "runc",
+            runtime,
             "--conmon",
             monitor,
         ]
@@ -110,7 +117,7 @@ impl Podman {
     /// stdout of a command that must succeed.
     fn good(&self, args: &[&str]) -> String {
         let gave = self.gave(args);
-        assert_eq!(gave.status, Some(0), "{args:?} with {}: {gave:?}", self.monitor.display());
+        assert_eq!(gave.status, Some(0), "{args:?} with {}: {gave:?}", self.with());
         gave.stdout
     }
 
@@ -149,11 +156,16 @@ impl Drop for Podman {
     }
 }
 
-/// Runs `scenario` with conmon and with ours, and compares.
-fn both<T: PartialEq + std::fmt::Debug>(scenario: impl Fn(&Podman) -> T) -> T {
+/// Runs `scenario` with conmon and runc, then with our monitor and either runtime, and compares.
+fn all<T: PartialEq + std::fmt::Debug>(scenario: impl Fn(&Podman) -> T) -> T {
     testkit::require("podman");
-    let theirs = scenario(&Podman::new(testkit::require("conmon")));
-    let ours = scenario(&Podman::new(MONITOR.into()));
-    assert_eq!(ours, theirs, "left: wharf-monitor, right: conmon");
-    ours
+    let (conmon, runc) = (testkit::require("conmon"), testkit::require("runc"));
+    let wharf_oci = testkit::Runtime::named("wharf-oci").path;
+    let theirs = scenario(&Podman::new(conmon, runc.clone()));
+    for runtime in [runc, wharf_oci] {
+        let podman = Podman::new(MONITOR.into(), runtime);
+        let ours = scenario(&podman);
+        assert_eq!(ours, theirs, "left: {}, right: conmon and runc", podman.with());
+    }
+    theirs
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use super::{IMAGE, Podman, both};
+use super::{IMAGE, Podman, all};
 
 const SLEEPER: [&str; 4] =
     [IMAGE, "sh", "-c", "trap 'echo got; exit 4' TERM; echo up; while :; do sleep 0.1; done"];
@@ -14,7 +14,7 @@ fn up(podman: &Podman, options: &[&str]) {
 
 #[test]
 fn exec_output_input_and_codes() {
-    let gave = both(|podman| {
+    let gave = all(|podman| {
         up(podman, &[]);
         [
             podman.gave(&["exec", "c", "sh", "-c", "echo out; echo err >&2; exit 7"]),
@@ -33,7 +33,7 @@ fn exec_output_input_and_codes() {
 
 #[test]
 fn exec_of_nothing_and_detached() {
-    both(|podman| {
+    all(|podman| {
         up(podman, &[]);
         let missing = podman.gave(&["exec", "c", "/no/such/program"]);
         podman.good(&["exec", "-d", "c", "sh", "-c", "echo done >/done"]);
@@ -47,7 +47,7 @@ fn exec_of_nothing_and_detached() {
 
 #[test]
 fn stop_with_and_without_grace() {
-    let codes = both(|podman| {
+    let codes = all(|podman| {
         up(podman, &[]);
         podman.good(&["stop", "c"]);
         let gentle = (podman.inspect("c", "{{.State.ExitCode}}"), podman.good(&["logs", "c"]));
@@ -61,7 +61,7 @@ fn stop_with_and_without_grace() {
 
 #[test]
 fn kill_pause_and_start_again() {
-    both(|podman| {
+    all(|podman| {
         up(podman, &[]);
         podman.good(&["pause", "c"]);
         let paused = podman.inspect("c", "{{.State.Status}}");
@@ -78,7 +78,7 @@ fn kill_pause_and_start_again() {
 
 #[test]
 fn health_checks() {
-    both(|podman| {
+    all(|podman| {
         let options = ["--health-interval", "disable", "--health-cmd", "test -e /well"];
         up(podman, &options);
         let sick = podman.gave(&["healthcheck", "run", "c"]).status;
@@ -89,7 +89,7 @@ fn health_checks() {
 
 #[test]
 fn readiness_is_told_to_the_host() {
-    both(|podman| {
+    all(|podman| {
         let path = podman.dir.join("notify.sock");
         let host = UnixDatagram::bind(&path).unwrap();
         host.set_read_timeout(Some(testkit::deadline())).unwrap();
@@ -111,7 +111,7 @@ fn readiness_is_told_to_the_host() {
 #[test]
 fn attach_without_a_terminal() {
     // podman's own status is 0 or the container's, as its two ends of the connection happen to close.
-    let (heard, code) = both(|podman| {
+    let (heard, code) = all(|podman| {
         podman.detached("c", &["-i", IMAGE, "sh", "-c", "read x; echo heard $x; exit 6"]);
         let gave = podman.gave_with(&["attach", "c"], "hello\n");
         podman.wait_state("c", "exited");
@@ -122,7 +122,7 @@ fn attach_without_a_terminal() {
 
 #[test]
 fn many_execs_one_after_another_and_at_once() {
-    both(|podman| {
+    all(|podman| {
         up(podman, &[]);
         let statuses: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)

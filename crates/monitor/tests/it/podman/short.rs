@@ -1,10 +1,10 @@
 //! Containers that run and end: output, exit codes, errors.
 
-use super::{IMAGE, Podman, both};
+use super::{IMAGE, Podman, all};
 
 #[test]
 fn run_and_exit_codes() {
-    let gave = both(|podman| {
+    let gave = all(|podman| {
         [
             podman.run(&["--rm", IMAGE, "sh", "-c", "echo out; echo err >&2"]),
             podman.run(&["--rm", IMAGE, "sh", "-c", "exit 7"]),
@@ -17,7 +17,7 @@ fn run_and_exit_codes() {
 
 #[test]
 fn commands_that_are_not_there() {
-    let statuses = both(|podman| {
+    let statuses = all(|podman| {
         let status = |program: &str| {
             let gave = podman.run(&["--rm", IMAGE, program]);
             // The message holds a time in conmon's case and in ours, and is the runtime's.
@@ -30,7 +30,7 @@ fn commands_that_are_not_there() {
 
 #[test]
 fn stdin_goes_in_and_out() {
-    let gave = both(|podman| {
+    let gave = all(|podman| {
         let args = podman.run_args("run", &["--rm", "-i", IMAGE, "sh", "-c", "cat; echo end"]);
         podman.gave_with(&args, "one\ntwo\n")
     });
@@ -39,7 +39,7 @@ fn stdin_goes_in_and_out() {
 
 #[test]
 fn much_output_arrives_whole() {
-    both(|podman| {
+    all(|podman| {
         let gave = podman.run(&["--rm", IMAGE, "seq", "1", "100000"]);
         let lines: Vec<&str> = gave.stdout.lines().collect();
         assert_eq!((lines.len(), lines.last().copied()), (100_000, Some("100000")));
@@ -49,7 +49,7 @@ fn much_output_arrives_whole() {
 
 #[test]
 fn rm_cleans_up_through_the_exit_command() {
-    both(|podman| {
+    all(|podman| {
         podman.detached("gone", &["--rm", IMAGE, "sh", "-c", "sleep 0.5; exit 3"]);
         testkit::wait_until("the container to be removed", || podman.good(&["ps", "-aq"]).is_empty());
     });
@@ -57,7 +57,7 @@ fn rm_cleans_up_through_the_exit_command() {
 
 #[test]
 fn detached_logs_wait_and_inspect() {
-    let (logs, wait, code) = both(|podman| {
+    let (logs, wait, code) = all(|podman| {
         podman.detached("c", &[IMAGE, "sh", "-c", "echo one; echo two >&2; printf three; exit 9"]);
         let wait = podman.good(&["wait", "c"]);
         podman.wait_state("c", "exited");
@@ -70,7 +70,7 @@ fn detached_logs_wait_and_inspect() {
 
 #[test]
 fn logs_of_a_limited_size_end_with_the_last_line() {
-    both(|podman| {
+    all(|podman| {
         let log = podman.dir.join("limited.log");
         let path = format!("path={}", log.display());
         let options = ["--log-opt", &path, "--log-opt", "max-size=10kb", "--name", "c"];
@@ -84,7 +84,7 @@ fn logs_of_a_limited_size_end_with_the_last_line() {
 
 #[test]
 fn a_time_out() {
-    both(|podman| {
+    all(|podman| {
         let gave = podman.run(&["--timeout", "1", "--name", "c", IMAGE, "sleep", "1000"]);
         podman.wait_state("c", "exited");
         (gave.status, podman.inspect("c", "{{.State.ExitCode}}"))
@@ -111,14 +111,17 @@ fn an_oom_kill_is_told() {
         podman.wait_state("c", "exited");
         (podman.inspect("c", "{{.State.OOMKilled}}"), podman.inspect("c", "{{.State.ExitCode}}"))
     };
-    let ours = codes(&Podman::new(crate::stand::MONITOR.into()));
-    assert_eq!(ours, ("true".to_owned(), "137".to_owned()));
-    assert_eq!(codes(&Podman::new(testkit::require("conmon"))).1, ours.1);
+    let (runc, wharf_oci) = (testkit::require("runc"), testkit::Runtime::named("wharf-oci").path);
+    for runtime in [&runc, &wharf_oci] {
+        let ours = codes(&Podman::new(crate::stand::MONITOR.into(), runtime.clone()));
+        assert_eq!(ours, ("true".to_owned(), "137".to_owned()), "{}", runtime.display());
+        assert_eq!(codes(&Podman::new(testkit::require("conmon"), runtime.clone())).1, ours.1);
+    }
 }
 
 #[test]
 fn restart_policies_restart() {
-    let count = both(|podman| {
+    let count = all(|podman| {
         podman.detached("c", &["--restart", "on-failure:2", IMAGE, "sh", "-c", "echo again; exit 1"]);
         testkit::wait_until("two restarts", || {
             podman.inspect("c", "{{.RestartCount}} {{.State.Status}}") == "2 exited"
