@@ -4,6 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let hidden = monitor::hidden::run(std::env::args_os());
-    let status = hidden.unwrap_or_else(|| monitor::process::main(std::env::args_os().skip(1)));
+    let status = hidden.unwrap_or_else(|| monitor::process::main(std::env::args_os()));
     ExitCode::from(status)
 }

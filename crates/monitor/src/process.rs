@@ -37,10 +37,11 @@ pub mod sync;
 
 use sync::Pipe;
 
-/// Runs the monitor with these arguments (without the program's name); its exit status.
+/// Runs the monitor with these arguments (the program's name is the first); its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
     let inherited = solo::inherited();
-    let low = match Low::parse(args) {
+    let low = match Low::parse(args.iter().skip(1).cloned()) {
         Ok(low) => low,
         Err(text) => {
             // stderr may be closed; the status tells as well.
@@ -48,6 +49,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             return 1;
         }
     };
+    if low.control_socket.is_some() {
+        harden::protect_program(&args);
+    }
     let around = Around {
         cwd: std::env::current_dir().unwrap_or_default(),
         attach_pipe: std::env::var_os("_OCI_ATTACHPIPE").is_some(),

@@ -35,3 +35,6 @@ mod update;
 
 pub use error::{Error, Result};
 pub use plan::OCI_VERSION;
+
+/// Where state is kept if nobody says otherwise.
+pub const DEFAULT_ROOT: &str = "/run/wharf-oci";

@@ -21,11 +21,11 @@ use crate::mounts::source;
 const SELF: &str = "/proc/self/exe";
 
 /// Executes this program again from a protected file, unless it runs from one. It has the same arguments, and of its
-/// descriptors the first three and `kept` more.
+/// descriptors the first three and `kept` more; all of them with `None`.
 ///
 /// # Errors
 /// The system's; else it does not come back.
-pub fn reexec(args: &[OsString], kept: u32) -> Result<()> {
+pub fn reexec(args: &[OsString], kept: Option<u32>) -> Result<()> {
     if is_protected()? {
         return Ok(());
     }
@@ -41,12 +41,18 @@ pub fn reexec(args: &[OsString], kept: u32) -> Result<()> {
             CString::new(entry).ok()
         })
         .collect();
-    // What was handed to us by mistake ends here, and not with the container.
-    spawn::cloexec_from(3 + kept).ctx("close", "descriptors")?;
+    if let Some(kept) = kept {
+        // What was handed to us by mistake ends here, and not with the container.
+        spawn::cloexec_from(3 + kept).ctx("close", "descriptors")?;
+    }
     Err(Error::new("exec", SELF, spawn::fexecve(&file, &args, &env)).into())
 }
 
-fn is_protected() -> Result<bool> {
+/// Whether this program runs from a protected file.
+///
+/// # Errors
+/// The system's.
+pub fn is_protected() -> Result<bool> {
     let file = open(Path::new(SELF), OFlags::PATH)?;
     let readonly = rustix::fs::fstatvfs(&file).ctx("stat", SELF)?.f_flag.contains(StatVfsMountFlags::RDONLY);
     let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).ctx("stat", SELF)?;

@@ -1,8 +1,10 @@
-//! Execs asked for over the control socket: the handler's `exec` as our child, with the client's pipes.
+//! Execs asked for over the control socket: cloned by ourselves where we can (`inside`), else by the handler's `exec`
+//! as our child; with the client's pipes.
 //!
 //! ```text
-//! asked ─► runtime runs ─► process runs ─► reaped ─► told
-//!             └ fails: told with its words   └ time-out, cancel: the exec's own cgroup is killed, then reaped
+//! asked ─┬► cloned ───────┬► process runs ─► reaped ─► told
+//!        └► runtime runs ─┘     └ time-out, cancel: the exec's own cgroup is killed, then reaped
+//!             └ fails: told with its words
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,8 +25,10 @@ use crate::poll::{Kind, Ready, Token};
 
 mod cgroup;
 mod command;
+mod inside;
 
 use cgroup::ExecCgroup;
+use inside::{Inside, Way};
 
 /// A tree that is to be killed and still has processes is killed again after so long.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
@@ -36,8 +40,13 @@ struct Exec {
     runtime: i32,
     /// The process once it is known, else 0.
     pid: i32,
+    /// The process is ours and has not executed its program yet.
+    way: Option<Way>,
+    /// Why it did not begin: told when it is reaped.
+    failed: Option<String>,
+    /// The runtime's.
     pidfile: PathBuf,
-    log: OwnedFd,
+    log: Option<OwnedFd>,
     console: Option<ConsoleSocket>,
     terminal: Option<OwnedFd>,
     cgroup: Option<ExecCgroup>,
@@ -56,6 +65,7 @@ enum Killed {
 #[derive(Debug, Default)]
 pub(super) struct Execs {
     running: BTreeMap<u32, Exec>,
+    inside: Inside,
     /// The runtime was found not to know `exec --cgroup`.
     no_cgroup: bool,
     /// cgroups of execs that have ended but left processes.
@@ -97,10 +107,76 @@ impl Session<'_> {
     pub(super) fn begin_exec(&mut self, key: ExecKey, request: ExecRequest) -> io::Result<()> {
         sys::fail::point("monitor.exec.begin")?;
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
+        let request = match self.clone_exec(key, request, deadline) {
+            Cloning::Done(exec) => {
+                self.execs.running.insert(key.0, *exec);
+                return Ok(());
+            }
+            Cloning::Not(request) => request,
+        };
         let cgroup = if self.execs.no_cgroup { None } else { self.exec_cgroup(key) };
         let exec = self.launch_exec(key, request, cgroup, deadline)?;
         self.execs.running.insert(key.0, exec);
         Ok(())
+    }
+
+    /// Clones the process from ourselves.
+    fn clone_exec(
+        &mut self,
+        key: ExecKey,
+        mut request: ExecRequest,
+        deadline: Option<Instant>,
+    ) -> Cloning {
+        if self.execs.inside.ready(self.settled.args, self.pid).is_none() {
+            return Cloning::Not(request);
+        }
+        let cgroup = self.exec_cgroup(key);
+        let Inside::Ready(prepared) = &self.execs.inside else { return Cloning::Not(request) };
+        let begun = sys::fail::point("monitor.exec.before-clone")
+            .map_err(|error| error.to_string())
+            .and_then(|()| prepared.begin(&mut request, cgroup.as_ref(), self.settled.oom_score_adj));
+        let mut exec = Exec::new(request, cgroup, deadline);
+        match begun {
+            Ok((pid, way)) => {
+                if let Err(error) = self.poll.add(way.watched(), Token::nth(Kind::Exec, key.0), Ready::IN) {
+                    exec.failed = Some(format!("watch exec: {error}"));
+                    send_signal(pid, KILL);
+                }
+                (exec.pid, exec.way) = (pid, Some(way));
+                // Only the process holds the client's pipes from here on: their end is its end.
+                exec.request.process = Vec::new();
+                self.children.await_pid(pid);
+            }
+            Err(error) => exec.failed = Some(error),
+        }
+        Cloning::Done(Box::new(exec))
+    }
+
+    /// The process that we cloned has told something.
+    fn follow(&mut self, key: u32) {
+        let Some(exec) = self.execs.running.get_mut(&key) else { return };
+        let Some(way) = &mut exec.way else { return };
+        let followed = match way.follow() {
+            Ok(false) => return,
+            Ok(true) => way.terminal().map_err(|error| format!("receive terminal: {error}")),
+            Err(error) => Err(error),
+        };
+        // It is closed just below, which ends the watch as well.
+        let _ = self.poll.remove(way.watched());
+        exec.way = None;
+        match followed {
+            Ok(terminal) if exec.failed.is_none() => {
+                exec.terminal = terminal;
+                let pid = exec.pid;
+                self.tell_started(key, pid);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                exec.failed.get_or_insert(error);
+                // It ends by itself, unless it runs without the terminal that nobody got.
+                send_signal(exec.pid, KILL);
+            }
+        }
     }
 
     fn exec_cgroup(&self, key: ExecKey) -> Option<ExecCgroup> {
@@ -148,22 +224,13 @@ impl Session<'_> {
             .start()?;
         self.children.keep_all();
         self.children.await_pid(runtime);
-        Ok(Exec {
-            request,
-            runtime,
-            pid: 0,
-            pidfile,
-            log,
-            console,
-            terminal: None,
-            cgroup,
-            deadline,
-            killed: None,
-        })
+        let exec = Exec::new(request, cgroup, deadline);
+        Ok(Exec { runtime, pidfile, log: Some(log), console, ..exec })
     }
 
-    /// The console socket of exec `index` is ready.
+    /// What exec `index` is watched by is ready: its error pipe, or its console socket.
     pub(super) fn exec_ready(&mut self, index: u32) {
+        self.follow(index);
         let Some(exec) = self.execs.running.get_mut(&index) else { return };
         let Some(console) = &mut exec.console else { return };
         // What is watched may become another descriptor; it is added again below.
@@ -247,7 +314,7 @@ impl Session<'_> {
 
     fn exec_failed(&mut self, key: u32, ended: &Reaped) {
         let Some(mut exec) = self.execs.running.remove(&key) else { return };
-        let words = command::words(&exec.log);
+        let words = exec.log.as_ref().map(command::words).unwrap_or_default();
         if exec.killed.is_some() {
             // What the runtime has begotten while it was killed.
             kill_tree(&mut exec);
@@ -273,10 +340,21 @@ impl Session<'_> {
     fn process_ended(&mut self, key: u32) {
         let Some(exec) = self.execs.running.get(&key) else { return };
         if exec.pid == 0 {
+            if exec.runtime == 0 {
+                // Not even cloned.
+                let exec = self.execs.running.remove(&key);
+                let words = exec.and_then(|exec| exec.failed).unwrap_or_default();
+                self.tell_ended(key, Exit::StartError, words, model::Usage::default());
+            }
             return;
         }
         let Some(ended) = self.children.take(exec.pid) else { return };
+        // What it has said before its end.
+        self.follow(key);
         let Some(mut exec) = self.execs.running.remove(&key) else { return };
+        if let (Some(words), None) = (exec.failed.take(), exec.killed) {
+            return self.tell_ended(key, Exit::StartError, words, ended.usage);
+        }
         let exit = match exec.killed {
             Some(killed) => {
                 // Its children may have been born while it was killed.
@@ -316,6 +394,33 @@ impl Session<'_> {
             self.tell_ended(key, Exit::Lost, String::new(), model::Usage::default());
         }
         self.execs.left_over.retain(|cgroup| !cgroup.remove());
+    }
+}
+
+/// Whether an exec could be cloned.
+enum Cloning {
+    /// It was, or it failed and that is to be told.
+    Done(Box<Exec>),
+    /// It is the runtime's work.
+    Not(ExecRequest),
+}
+
+impl Exec {
+    fn new(request: ExecRequest, cgroup: Option<ExecCgroup>, deadline: Option<Instant>) -> Self {
+        Self {
+            request,
+            runtime: 0,
+            pid: 0,
+            way: None,
+            failed: None,
+            pidfile: PathBuf::new(),
+            log: None,
+            console: None,
+            terminal: None,
+            cgroup,
+            deadline,
+            killed: None,
+        }
     }
 }
 

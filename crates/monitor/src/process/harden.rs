@@ -15,6 +15,18 @@ pub(super) fn shield_from_oom() -> Option<i32> {
     Some(before)
 }
 
+/// Goes on from a file that no container can write (CVE-2019-5736): execs are, until their program runs, this program.
+pub(super) fn protect_program(args: &[std::ffi::OsString]) {
+    if let Err(error) = ocirun::protect::reexec(args, None) {
+        // Then execs are left to the runtime.
+        message::warning(format_args!("protect this program's file: {error}"));
+    }
+    // A program that is executed by its descriptor is called after that by some kernels.
+    if let Err(error) = rustix::thread::set_name(c"wharf-monitor") {
+        message::debug(format_args!("set the process's name: {error}"));
+    }
+}
+
 /// A log at the limit of file sizes (RLIMIT_FSIZE) is an error like a full disk, not the end of this process.
 pub(super) fn survive_file_limit() {
     // It fails for no signal that exists.
@@ -22,11 +34,12 @@ pub(super) fn survive_file_limit() {
 }
 
 /// After the start: nobody may look into our memory or open our program through /proc, and of root's power only what the
-/// rest of the work needs is kept. Programs that we start as root get their full power from the bounding set.
+/// rest of the work needs is kept. Programs that we start as root get their full power from the bounding set; with
+/// `put_aside` the power is not in force but can be taken up again, which execs from this process need.
 ///
 /// Not done: no_new_privs. It would be inherited by the runtimes of execs and by the exit command, and through the
 /// runtime by the container, where setuid programs would no longer work.
-pub(super) fn drop_power() {
+pub(super) fn drop_power(put_aside: bool) {
     if let Err(error) = sys::process::set_dumpable(false) {
         message::warning(format_args!("become non-dumpable: {error}"));
     }
@@ -41,7 +54,8 @@ pub(super) fn drop_power() {
         caps::SYS_RESOURCE,
     ]);
     let dropped = caps::get().and_then(|now| {
-        caps::set(Caps { effective: now.effective & keep, permitted: now.permitted & keep, ..now })
+        let permitted = if put_aside { now.permitted } else { now.permitted & keep };
+        caps::set(Caps { effective: now.effective & keep, permitted, ..now })
     });
     if let Err(error) = dropped {
         message::warning(format_args!("drop capabilities: {error}"));

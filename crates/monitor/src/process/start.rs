@@ -274,7 +274,7 @@ fn begin(session: &mut Session<'_>) -> Result<(), Failure> {
         session.logs.write(crate::Stream::Stderr, &kept);
         session.clients.output(crate::Stream::Stderr, &kept, &session.poll);
     }
-    harden::drop_power();
+    harden::drop_power(session.control.is_some());
     Ok(())
 }
 

@@ -158,9 +158,10 @@ impl Drop for ConsoleSocket {
     }
 }
 
+/// The terminal's master that comes over `connection`; `None` at its end.
 // Not inlined: its buffer would stay on the stack below the loop for good.
 #[inline(never)]
-fn receive_terminal(connection: &OwnedFd) -> rustix::io::Result<Option<OwnedFd>> {
+pub(super) fn receive_terminal(connection: &OwnedFd) -> rustix::io::Result<Option<OwnedFd>> {
     let mut name = [0u8; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = net::RecvAncillaryBuffer::new(&mut space);

@@ -11,7 +11,7 @@ use super::foreground::{Relay, Terminal};
 use super::{connect_console, log, preserved, switch, text, text_of, usage};
 use crate::create::{Context, write_pid_file};
 use crate::error::{Error, Result};
-use crate::exec::{Streams, Target};
+use crate::exec::{Streams, Target, inherit};
 use crate::process::ProcessPlan;
 use crate::record::{Dir, MAX_DOCUMENT, Record, Status};
 use crate::seccomp::Cache;
@@ -111,7 +111,8 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
         (_, None) => return Err(wrong("cannot exec in a stopped container")),
     };
     let config = dir.config()?;
-    let process = process(&mut options, &config)?;
+    let mut process = process(&mut options, &config)?;
+    inherit(&mut process, &config);
     let mut warnings = Vec::new();
     let plan = ProcessPlan::new(&process, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warning(warning));

@@ -56,7 +56,7 @@ fn run(args: Vec<OsString>, log: &mut log::Log) -> Outcome {
     log.configure(&globals);
     let Some(command) = command else { return Ok(0) };
     if matches!(command.as_str(), "create" | "run" | "exec") {
-        plain(protect::reexec(&original, preserved_early(&original)))?;
+        plain(protect::reexec(&original, Some(preserved_early(&original))))?;
     }
     let context = Context { root: globals.root.clone(), systemd: globals.systemd_cgroup };
     log.debug(&format!("command {command}, root {}", context.root.display()));

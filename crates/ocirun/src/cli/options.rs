@@ -7,9 +7,6 @@ use lexopt::prelude::*;
 use super::{switch, text, text_of, usage};
 use crate::error::{Error, Result};
 
-/// Where state is kept if nobody says otherwise.
-const DEFAULT_ROOT: &str = "/run/wharf-oci";
-
 const HELP: &str = "\
 wharf-oci: an OCI runtime
 
@@ -102,5 +99,5 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
 /// /run/wharf-oci, or below the user's own directory for who is not root.
 fn default_root() -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
-    own.map_or_else(|| PathBuf::from(DEFAULT_ROOT), |dir| PathBuf::from(dir).join("wharf-oci"))
+    own.map_or_else(|| PathBuf::from(crate::DEFAULT_ROOT), |dir| PathBuf::from(dir).join("wharf-oci"))
 }

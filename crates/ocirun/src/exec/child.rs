@@ -5,23 +5,38 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use sys::{Ctx, Error, Result, spawn};
 
-use super::{Streams, Target};
+use super::{CgroupFiles, Streams, Target};
 use crate::become_program::{Cwd, settle};
 use crate::init::{self, console};
 use crate::process::ProcessPlan;
 use crate::procfs::Procfs;
 
 /// Does everything; does not come back.
-pub(super) fn run(target: &Target, plan: &ProcessPlan, streams: Streams, socket: OwnedFd) -> ! {
-    let Err(error) = steps(target, plan, streams, &socket);
+pub(super) fn run(
+    target: &Target,
+    plan: &ProcessPlan,
+    streams: Streams,
+    own: Option<&CgroupFiles>,
+    socket: OwnedFd,
+) -> ! {
+    let Err(error) = steps(target, plan, streams, own, &socket);
     init::tell(&socket, &error);
     spawn::exit_now(255)
 }
 
-fn steps(target: &Target, plan: &ProcessPlan, streams: Streams, socket: &OwnedFd) -> Result<Infallible> {
+fn steps(
+    target: &Target,
+    plan: &ProcessPlan,
+    streams: Streams,
+    own: Option<&CgroupFiles>,
+    socket: &OwnedFd,
+) -> Result<Infallible> {
     let proc = Procfs::open()?;
     affinity(plan.affinity[0].as_deref())?;
     target.cgroup.enter()?;
+    if let Some(own) = own {
+        own.enter()?;
+    }
     affinity(plan.affinity[1].as_deref())?;
     if let Some(value) = plan.oom_score_adj {
         proc.write("self/oom_score_adj", value.to_string().as_bytes())?;

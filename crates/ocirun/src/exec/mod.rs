@@ -9,10 +9,11 @@
 
 mod child;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use model::oci::Spec;
+use model::oci::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
@@ -44,7 +45,7 @@ pub struct Target {
 
 /// Files by which a process joins a cgroup.
 #[derive(Debug, Default)]
-pub(crate) struct CgroupFiles {
+pub struct CgroupFiles {
     /// The v2 directory: joined by the clone itself.
     pub(crate) unified: Option<OwnedFd>,
     /// `tasks` of v1: who writes 0 here moves itself, which spares the kernel its great lock.
@@ -53,7 +54,10 @@ pub(crate) struct CgroupFiles {
 
 impl CgroupFiles {
     /// Opens the files of these directories.
-    pub(crate) fn open<'a>(directories: impl Iterator<Item = &'a Path>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open<'a>(directories: impl Iterator<Item = &'a Path>) -> Result<Self> {
         let mut files = Self::default();
         let mut seen: Vec<&Path> = Vec::new();
         for directory in directories {
@@ -181,14 +185,37 @@ impl Target {
         proof: SingleThread,
         plan: &ProcessPlan,
         streams: Streams,
-        mut notify: impl FnMut(OwnedFd, i32) -> Result<()>,
+        notify: impl FnMut(OwnedFd, i32) -> Result<()>,
     ) -> Result<PidFd> {
+        let begun = self.begin(proof, plan, streams, None)?;
+        let told = crate::error::point("oci.exec.cloned").and_then(|()| begun.hear(plan, notify));
+        if told.is_err() {
+            // Its error is the one that counts; the process must not outlive it.
+            drop(begun.process.signal(libc::SIGKILL));
+            sys::process::wait::wait_pid_blocking(begun.process.pid())?;
+        }
+        told.map(|()| begun.process)
+    }
+
+    /// Clones a process, which goes on by itself; [`Begun::follow`] tells how far it got. It joins the container's
+    /// cgroups, and then `own`, a cgroup below one of them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(
+        &self,
+        proof: SingleThread,
+        plan: &ProcessPlan,
+        streams: Streams,
+        own: Option<&CgroupFiles>,
+    ) -> Result<Begun> {
         crate::error::point("oci.exec.begin")?;
         let (near, far) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
+        let unified = own.and_then(|own| own.unified.as_ref()).or(self.cgroup.unified.as_ref());
         if self.own_pids.is_some() {
             spawn::setns(self.init.as_fd(), Kind::Pid.flag()).ctx("join", "pid namespace")?;
         }
-        let mut cloned = spawn::clone(proof, 0, self.cgroup.unified.as_ref().map(AsFd::as_fd));
+        let mut cloned = spawn::clone(proof, 0, unified.map(AsFd::as_fd));
         if matches!(&cloned, Err(error) if error.raw_os_error() == Some(libc::EBUSY)) {
             // The container has made cgroups below its own (v2), which takes no process then: where init is now.
             let moved = cgroups_of(self.init.pid())
@@ -198,43 +225,102 @@ impl Target {
             }
         }
         if let Ok(Cloned::Child) = cloned {
-            child::run(self, plan, streams, far);
+            child::run(self, plan, streams, own, far);
         }
         if let Some(back) = &self.own_pids {
             spawn::setns(back, Kind::Pid.flag()).ctx("go back to", "pid namespace")?;
         }
         drop((far, streams));
         let Cloned::Parent { pid, pidfd } = cloned.ctx("clone", "exec")? else { spawn::exit_now(1) };
-        let process = PidFd::from_fd(pidfd, pid);
-        let told = crate::error::point("oci.exec.cloned");
-        let told = told.and_then(|()| self.hear(&near, &process, plan, &mut notify));
-        if told.is_err() {
-            // Its error is the one that counts; the process must not outlive it.
-            drop(process.signal(libc::SIGKILL));
-            sys::process::wait::wait_pid_blocking(process.pid())?;
-        }
-        told.map(|()| process)
+        let raise = self.user_namespace && !plan.rlimits.is_empty();
+        Ok(Begun { process: PidFd::from_fd(pidfd, pid), socket: near, raise })
     }
 
-    fn hear(
-        &self,
-        socket: &OwnedFd,
-        process: &PidFd,
-        plan: &ProcessPlan,
-        notify: &mut impl FnMut(OwnedFd, i32) -> Result<()>,
-    ) -> Result<()> {
-        if self.user_namespace && !plan.rlimits.is_empty() {
-            // Only from outside can they be raised; the process waits for it.
-            match crate::init::expect_or_error(socket, b'r')? {
-                Ok(()) => {}
-                Err(text) => return Err(Error::Step(text)),
+    /// Whether the container's filter has a listener: then [`Begun::follow`] can't serve the process.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::has_listener)
+    }
+}
+
+/// A process between its clone and its program.
+#[derive(Debug)]
+pub struct Begun {
+    process: PidFd,
+    socket: OwnedFd,
+    /// Its limits are still to be raised from outside.
+    raise: bool,
+}
+
+impl AsFd for Begun {
+    /// Readable when [`Begun::follow`] gets on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Begun {
+    /// The process, a child of this one.
+    #[must_use]
+    pub fn process(&self) -> &PidFd {
+        &self.process
+    }
+
+    /// Goes on as far as it gets without waiting: true once the program has been executed.
+    ///
+    /// # Errors
+    /// The step that failed; the process ends by itself then.
+    pub fn follow(&mut self, plan: &ProcessPlan) -> Result<bool> {
+        while sys::poll::readable(&self.socket, Some(Duration::ZERO)).ctx("poll", "the process's socket")? {
+            if !std::mem::take(&mut self.raise) {
+                return follow(&self.socket, |_| Err(Error::Step("its filter has a listener".to_owned())))
+                    .map(|()| true);
             }
-            for limit in &plan.rlimits {
-                crate::become_program::set_rlimit(Some(process.pid()), limit)?;
-            }
-            crate::init::send(socket, b"r")?;
+            self.raise_limits(plan)?;
         }
-        follow(socket, |number| listener(process, number).and_then(|fd| notify(fd, process.pid())))
+        Ok(false)
+    }
+
+    fn hear(&self, plan: &ProcessPlan, mut notify: impl FnMut(OwnedFd, i32) -> Result<()>) -> Result<()> {
+        if self.raise {
+            self.raise_limits(plan)?;
+        }
+        let told = |number| listener(&self.process, number).and_then(|fd| notify(fd, self.process.pid()));
+        follow(&self.socket, told)
+    }
+
+    /// Only from outside can they be raised; the process waits for it.
+    fn raise_limits(&self, plan: &ProcessPlan) -> Result<()> {
+        if let Err(text) = crate::init::expect_or_error(&self.socket, b'r')? {
+            return Err(Error::Step(text));
+        }
+        for limit in &plan.rlimits {
+            crate::become_program::set_rlimit(Some(self.process.pid()), limit)?;
+        }
+        Ok(crate::init::send(&self.socket, b"r")?)
+    }
+}
+
+/// Gives `process` what it leaves out and its container has, as runc does for a process of an exec: capabilities, limits,
+/// labels, `oom_score_adj`.
+pub fn inherit(process: &mut Process, config: &Spec) {
+    let Some(init) = &config.process else { return };
+    if process.capabilities.is_none() {
+        process.capabilities.clone_from(&init.capabilities);
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&init.rlimits);
+    }
+    for (wanted, given) in [
+        (&mut process.apparmor_profile, &init.apparmor_profile),
+        (&mut process.selinux_label, &init.selinux_label),
+    ] {
+        if wanted.as_deref().is_none_or(str::is_empty) {
+            wanted.clone_from(given);
+        }
+    }
+    if process.oom_score_adj.is_none() {
+        process.oom_score_adj = init.oom_score_adj;
     }
 }
 

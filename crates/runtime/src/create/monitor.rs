@@ -105,6 +105,11 @@ impl Creation<'_> {
             all.push(value.into());
         }
         all.push("--full-attach".into());
+        if record.monitor.path.file_name().is_some_and(|name| name == "wharf-monitor") {
+            // Ours: it serves execs and writes the exit record.
+            all.push("--control-socket".into());
+            all.push(self.dir.file("control").into());
+        }
         all.push("-l".into());
         all.push(match &record.log {
             Some(log) => {

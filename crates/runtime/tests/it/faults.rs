@@ -170,7 +170,6 @@ fn script(dir: &Path, program: &Path) -> PathBuf {
     let text = format!(
         "#!/bin/sh\nexport WHARF_FAILPOINTS=\"$(cat {dir}/points 2>/dev/null)\"\n\
          unset WHARF_FAILPOINTS_TRACE\n[ -e {dir}/trace ] && export WHARF_FAILPOINTS_TRACE={dir}/trace\n\
-         case \" $* \" in *' -b '*'--full-attach'*) set -- \"$@\" --control-socket \"$PWD/control\" ;; esac\n\
          exec {program} \"$@\"\n"
     );
     fs::write(&path, text).expect("write");

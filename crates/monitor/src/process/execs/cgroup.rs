@@ -47,6 +47,11 @@ impl ExecCgroup {
         }
     }
 
+    /// Its directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What `exec --cgroup` is told.
     pub(super) fn option(&self) -> &str {
         &self.option
