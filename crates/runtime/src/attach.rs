@@ -167,7 +167,6 @@ impl Container {
             Ok(socket) => Attached::new(socket),
             // It has ended since; the monitor removes its socket last.
             Err(Error::Sys(error)) if error.is_gone() || error.errno() == Some(111) => {
-                self.refresh();
                 self.require_alive("attach")?;
                 Err(Error::unsupported("attach", self.id(), "its monitor is gone"))
             }
@@ -222,8 +221,7 @@ impl Container {
     }
 
     pub(crate) fn require_alive(&self, op: &'static str) -> Result<()> {
-        self.refresh();
-        let state = self.record().state;
+        let state = self.present(op)?.state;
         if state.is_alive() { Ok(()) } else { Err(Error::State { op, id: self.id().to_string(), state }) }
     }
 }

@@ -165,9 +165,31 @@ impl Container {
             return;
         }
         // A record that can't be read just now leaves what was seen before.
-        if let Ok(record) = self.dir().load("status") {
+        let Ok(record) = self.dir().load("status") else { return };
+        if self.is(&record) {
             self.put(record, mark);
+        } else {
+            self.shared.runtimes.forget_this(self);
         }
+    }
+
+    /// Whether `record` is this container's, and not that of a later one with the same id.
+    fn is(&self, record: &Record) -> bool {
+        record.created_ns == self.seen().record.created_ns
+    }
+
+    /// The record as it is now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once it is deleted, even if there is another with its id.
+    pub(crate) fn present(&self, op: &'static str) -> Result<Arc<Record>> {
+        if self.is_there() { Ok(self.record()) } else { Err(Error::not_found(op, self.id())) }
+    }
+
+    /// Whether it is still there: neither deleted nor replaced by another with its id.
+    pub(crate) fn is_there(&self) -> bool {
+        self.refresh();
+        !*self.shared.changed.borrow() && self.dir().state().exists()
     }
 
     fn put(&self, record: Record, mark: Mark) {
@@ -207,6 +229,10 @@ impl Container {
     pub(crate) fn lock(&self, op: &'static str) -> Result<Locked> {
         let lock = self.dir().lock(op)?;
         let record = self.dir().load(op)?;
+        if !self.is(&record) {
+            self.shared.runtimes.forget_this(self);
+            return Err(Error::not_found(op, self.id()));
+        }
         Ok(Locked { container: self.clone(), op, record, _lock: lock })
     }
 }

@@ -21,7 +21,7 @@ impl Container {
     pub async fn delete(&self, force: bool) -> Result<()> {
         match self.locked(OP, move |locked| delete(locked, force)).await {
             Err(Error::NotFound { .. }) => {
-                self.shared().runtimes.forget(self.id());
+                self.shared().runtimes.forget_this(self);
                 Ok(())
             }
             result => result,
@@ -52,7 +52,7 @@ pub(crate) fn delete(locked: &mut Locked, force: bool) -> Result<()> {
     }
     match errors.len() {
         0 => {
-            inner.forget(container.id());
+            inner.forget_this(&container);
             Ok(())
         }
         1 => Err(errors.remove(0)),

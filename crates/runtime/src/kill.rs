@@ -18,8 +18,7 @@ impl Container {
         let container = self.clone();
         // No lock: nothing is changed, and a signal must get through whatever else goes on.
         blocking::long(move || {
-            container.refresh();
-            let record = container.record();
+            let record = container.present(OP)?;
             if !record.state.is_alive() {
                 return Err(Error::State { op: OP, id: record.id.to_string(), state: record.state });
             }

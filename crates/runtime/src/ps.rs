@@ -41,8 +41,7 @@ impl Container {
     pub async fn processes(&self) -> Result<Vec<Process>> {
         let container = self.clone();
         blocking::quick(move || {
-            container.refresh();
-            let record = container.record();
+            let record = container.present("list processes of")?;
             if !record.state.is_alive() {
                 let state = record.state;
                 return Err(Error::State { op: "list processes of", id: record.id.to_string(), state });

@@ -235,11 +235,10 @@ impl Inner {
         let known = self.known().get(id).cloned();
         let dir = self.root.dir(id);
         if let Some(container) = known {
-            if dir.state().exists() {
+            if container.is_there() {
                 return Ok(container);
             }
-            self.forget(id);
-            return Err(Error::not_found(op, id));
+            self.forget_this(&container);
         }
         let record = dir.load(op)?;
         if record.state == State::Creating {
@@ -284,13 +283,6 @@ impl Inner {
         }
         drop(known);
         container.mark_deleted();
-    }
-
-    pub(crate) fn forget(&self, id: &Id) {
-        let gone = self.known().remove(id);
-        if let Some(container) = gone {
-            container.mark_deleted();
-        }
     }
 
     pub(crate) fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Container>> {

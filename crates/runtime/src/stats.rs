@@ -94,8 +94,7 @@ impl Container {
     pub async fn stats(&self) -> Result<Stats> {
         let container = self.clone();
         blocking::quick(move || {
-            container.refresh();
-            let record = container.record();
+            let record = container.present("read stats of")?;
             let group =
                 record.own_group().filter(|group| record.state.is_alive() && !group.dirs().is_empty());
             let error =

@@ -59,14 +59,19 @@ impl Container {
     }
 
     async fn run_stop(&self, stop: StopRecord) -> Result<Ended> {
-        if self.locked("stop", move |locked| begin(locked, stop)).await? && self.kill_at() > boottime_ns() {
-            self.ask_to_end(stop.signal).await?;
-        }
-        let ended = self.wait_or_kill().await?;
+        let ended = if self.locked("stop", move |locked| begin(locked, stop)).await? {
+            if self.kill_at() > boottime_ns() {
+                self.ask_to_end(stop.signal).await?;
+            }
+            self.wait_or_kill().await?
+        } else {
+            self.wait().await?
+        };
         // What shares a pid namespace with others outlives init: execs, daemons.
         let container = self.clone();
         blocking::long(move || {
-            if let Some(group) = container.record().own_group() {
+            // A later container with its id may have a cgroup of the same name.
+            if let Some(group) = container.record().own_group().filter(|_| container.is_there()) {
                 group.kill(KILL_ROUND);
             }
             Ok(())
@@ -172,6 +177,7 @@ fn kill_all(container: &Container) -> Result<()> {
     crate::point("stop.before-kill")?;
     signal_init(&record, Signal::KILL)?;
     if let Some(group) = record.own_group()
+        && container.is_there()
         && !group.kill(KILL_ROUND)
     {
         tracing::warn!(container = %record.id, processes = describe(&record), "killed, and still there");

@@ -50,7 +50,7 @@ impl Container {
     pub async fn limits(&self) -> Result<LinuxResources> {
         let container = self.clone();
         blocking::quick(move || {
-            container.refresh();
+            container.present("read limits of")?;
             in_force(&container, "read limits of")
         })
         .await

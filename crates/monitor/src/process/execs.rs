@@ -121,12 +121,7 @@ impl Session<'_> {
     }
 
     /// Clones the process from ourselves.
-    fn clone_exec(
-        &mut self,
-        key: ExecKey,
-        mut request: ExecRequest,
-        deadline: Option<Instant>,
-    ) -> Cloning {
+    fn clone_exec(&mut self, key: ExecKey, mut request: ExecRequest, deadline: Option<Instant>) -> Cloning {
         if self.execs.inside.ready(self.settled.args, self.pid).is_none() {
             return Cloning::Not(request);
         }

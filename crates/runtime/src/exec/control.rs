@@ -60,8 +60,7 @@ pub(super) fn start(
     if !path.exists() {
         return Ok(None);
     }
-    container.refresh();
-    require_running(&container.record())?;
+    require_running(&*container.present(OP)?)?;
     let process = spec::process(container.dir(), request, streams)?;
     point("exec.begin")?;
     let socket = match connect(&path, Kind::SeqPacket, Blocking::Yes) {
@@ -69,6 +68,7 @@ pub(super) fn start(
         Err(error) if error.is_gone() || error.errno() == Some(111) => return Ok(None),
         socket => socket?,
     };
+    point("exec.connected")?;
     let timeout = Some(START_TIMEOUT);
     rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout)
         .ctx("set time-out of", &path)?;
@@ -86,6 +86,7 @@ pub(super) fn start(
     let exec = Exec { process: None, timeout_ms, kill_on_close: true };
     let failed = |error: monitor::Error| Error::runtime(OP, container.id(), error);
     send(&socket, START, Op::Exec(exec), &fds).map_err(failed)?;
+    point("exec.asked")?;
     let (reply, mut came) = protocol::recv(&socket).map_err(failed)?.ok_or_else(|| gone(container.id()))?;
     point("exec.started")?;
     let answer = match reply.result() {

@@ -58,8 +58,7 @@ pub(super) fn start(
     streams: ExecStreams,
     given_up: &dyn Fn() -> bool,
 ) -> Result<Started> {
-    container.refresh();
-    let record = container.record();
+    let record = container.present(OP)?;
     require_running(&record)?;
     let process = spec::process(container.dir(), request, streams)?;
     point("exec.begin")?;

@@ -90,7 +90,7 @@ fn a_grandchild_that_keeps_the_pipes_does_not_hold_it_up() {
         let output = container.exec_sync(shell("sleep 71717 & echo done")).await.expect("exec");
         assert_eq!((output.stdout.as_slice(), output.exit), (&b"done\n"[..], Exit::Code(0)));
         // It goes on, in the container's cgroup.
-        assert!(processes("71717") >= 1);
+        wait_until("the grandchild to go on", || processes("71717") >= 1);
     });
     wait_until("the grandchild to go with its container", || processes("71717") == 0);
 }

@@ -242,3 +242,34 @@ async fn processes_are_those_of_the_cgroup() {
     assert_eq!(refused.kind(), Kind::Precondition, "{refused}");
     container.delete(false).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_of_what_is_deleted_leaves_the_next_of_its_id_alone() {
+    let rig = Rig::new("successor");
+    let another = rig.another();
+    let bundle = waiter("successor", "trap 'exit 5' TERM");
+    for stop_first in [true, false] {
+        let old = rig.ready(&bundle).await;
+        if stop_first {
+            old.stop(TERM, LONG).await.unwrap();
+        }
+        let seen = another.get(old.id()).await.unwrap();
+        seen.delete(true).await.unwrap();
+        std::fs::remove_file(rig.log(&bundle)).unwrap();
+        let request = runtime::CreateRequest::new(old.id().clone(), bundle.path());
+        let new = another.create(request).await.unwrap();
+        new.start().await.unwrap();
+        let known = old.stop(TERM, Duration::ZERO).await;
+        assert!(
+            known.as_ref().map_or_else(|error| error.kind() == Kind::NotFound, |_| stop_first),
+            "{known:?}"
+        );
+        assert_eq!(old.exec_sync(ExecRequest::new(["true"])).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(old.delete(true).await.map_err(|error| error.kind()), Ok(()));
+        assert_eq!(state(&new), State::Running);
+        // Who asks anew gets the new one, and one that is the same whoever asks.
+        let found = rig.runtimes.get(new.id()).await.unwrap();
+        assert_eq!(found.status().created_ns, new.status().created_ns);
+        new.delete(true).await.unwrap();
+    }
+}

@@ -27,7 +27,7 @@ fn the_socket_is_in_the_bundle_and_ours_alone() {
     assert!(ctl.file_type().is_fifo());
     assert_eq!(ctl.permissions().mode() & 0o777, 0o640);
     stand.start();
-    stand.kill("TERM");
+    stand.kill("KILL");
     stand.wait_gone(stand.monitor_pid());
     assert!(!bundle.join("attach").exists());
 }
@@ -42,7 +42,7 @@ fn the_link_in_the_socket_directory() {
     assert_eq!(std::fs::read_link(&link).unwrap(), stand.bundle.path());
     let mut client = Client::connect(&link);
     stand.start();
-    stand.kill("TERM");
+    stand.kill("KILL");
     assert_eq!(client.rest(2), b"");
     stand.wait_gone(stand.monitor_pid());
     assert!(std::fs::symlink_metadata(&link).is_err() && !stand.bundle.path().join("attach").exists());

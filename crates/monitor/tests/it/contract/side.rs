@@ -130,7 +130,7 @@ fn after_the_start_little_power_is_left() {
         &format!("#!/bin/sh\ngrep CapEff /proc/self/status >{}\n", stand.dir.join("caps").display()),
     );
     drop(output);
-    stand.kill("TERM");
+    stand.kill("KILL");
     stand.exit_file();
 }
 
