@@ -90,6 +90,11 @@ impl Group {
         format!("/{}", self.path)
     }
 
+    /// Whether `other` is this one, or below it.
+    pub(crate) fn has(&self, other: &Self) -> bool {
+        other.path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Its directory in each hierarchy where it is there.
     pub(crate) fn dirs(&self) -> Vec<PathBuf> {
         let all = hierarchies().iter().map(|hierarchy| hierarchy.mount.join(&self.path));
@@ -213,5 +218,21 @@ fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir(dir).ctx("rmdir", dir) {
         Err(error) if error.is_gone() => Ok(()),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_a_group_is_of_it() {
+        let has = |path: &str, other: &str| {
+            Group::at(path).expect("a group").has(&Group::at(other).expect("a group"))
+        };
+        assert!(has("/system.slice/a.scope", "/system.slice/a.scope"));
+        assert!(has("/system.slice/a.scope", "/system.slice/a.scope/container"));
+        assert!(!has("/system.slice/a.scope", "/system.slice/a.scope2"));
+        assert!(!has("/system.slice/a.scope", "/system.slice"));
     }
 }

@@ -65,6 +65,9 @@ pub(crate) fn destroy(dir: &Dir, record: &Record, driver: &Driver, what: What) -
         note(&mut errors, kill_monitor(dir, record, what));
     }
     if let Some(group) = group.filter(|_| !alive) {
+        if record.handler.systemd {
+            crate::systemd::forget_scope(&group);
+        }
         note(&mut errors, group.remove());
     }
     note(&mut errors, point("delete.cgroup-removed"));
@@ -120,7 +123,11 @@ fn kill_monitor(dir: &Dir, record: &Record, what: What) -> Result<()> {
     if !gone {
         return Err(Error::Timeout { op: "kill monitor of", object: dir.id().to_string(), after: DEATH });
     }
-    group.map_or(Ok(()), |group| group.remove())
+    let Some(group) = group else { return Ok(()) };
+    if record.handler.systemd {
+        crate::systemd::forget_scope(&group);
+    }
+    group.remove()
 }
 
 /// Processes that were started on this bundle: a monitor that its maker did not live to put into a cgroup,

@@ -1,12 +1,18 @@
-//! systemd over D-Bus: the one thing asked of it here is a transient scope for a monitor.
+//! systemd over D-Bus: a transient scope for a monitor, and the end of scopes.
 
 use std::time::{Duration, Instant};
 
 use zbus::Variant;
 
+use crate::cgroups::Group;
 use crate::{Error, Result};
 
 const OP: &str = "start scope";
+const DESTINATION: &str = "org.freedesktop.systemd1";
+const OBJECT: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// How long systemd may take to notice that a scope is empty, and to stop one when told.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Puts the process `pid` into a new scope `unit` below `slice`, and returns when it is there.
 ///
@@ -47,15 +53,43 @@ async fn ask(unit: &str, slice: &str, pid: i32) -> zbus::Result<()> {
         ("CollectMode", Variant::from("inactive-or-failed")),
     ];
     let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-    let manager = "org.freedesktop.systemd1.Manager";
-    connection
-        .call_method(
-            Some("org.freedesktop.systemd1"),
-            "/org/freedesktop/systemd1",
-            Some(manager),
-            "StartTransientUnit",
-            &(unit, "fail", properties, others),
-        )
-        .await?;
+    let arguments = (unit, "fail", properties, others);
+    connection.call_method(Some(DESTINATION), OBJECT, Some(MANAGER), "StartTransientUnit", &arguments).await?;
+    Ok(())
+}
+
+/// Lets systemd take away the scope whose cgroup `group` is and has no process any more.
+///
+/// systemd keeps a scope for ever whose cgroup is removed before it has seen that it is empty. So it gets the
+/// time to see it, and is told to stop the scope if it does not. What is there after that is the caller's.
+pub(crate) fn forget_scope(group: &Group) {
+    let path = group.path();
+    let unit = path.rsplit('/').next().unwrap_or_default();
+    if !unit.ends_with(".scope") || removed(group, PATIENCE) {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let told = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, stop(unit)).await.is_ok_and(|answer| answer.is_ok())
+    });
+    if !told || !removed(group, PATIENCE) {
+        tracing::warn!(unit, "systemd does not stop the scope");
+    }
+}
+
+fn removed(group: &Group, timeout: Duration) -> bool {
+    let end = Instant::now() + timeout;
+    while !group.dirs().is_empty() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+async fn stop(unit: &str) -> zbus::Result<()> {
+    let connection = zbus::Connection::system().await?;
+    connection.call_method(Some(DESTINATION), OBJECT, Some(MANAGER), "StopUnit", &(unit, "replace")).await?;
     Ok(())
 }

@@ -138,8 +138,10 @@ pub(crate) fn commit(locked: &mut Locked, init: Option<&PidFd>) -> Result<()> {
         record.ended = Some(ended);
         record.stop = None;
     })?;
-    // The monitor's cgroup is empty in a moment; if it is not yet, delete or recovery removes it.
-    if let Some(group) = group.filter(|group| group.pids().is_empty()) {
+    // The monitor's cgroup is empty in a moment; if it is not yet, delete or recovery removes it. systemd does
+    // so itself with a scope's, and must.
+    let by_us = !locked.record().handler.systemd;
+    if let Some(group) = group.filter(|group| by_us && group.pids().is_empty()) {
         let _ = group.remove();
     }
     Ok(())

@@ -225,8 +225,9 @@ impl Creation<'_> {
         }
         self.record.init = Some(Process { pid, start: stat.start_time });
         self.record.monitor.process = Some(Process { pid: monitor_pid, start });
-        // Elsewhere than it was asked to be, it may be among others.
-        if Group::of(pid)?.is_none_or(|group| group.path() != self.record.group) {
+        // Elsewhere than it was asked to be, it may be among others. crun has a cgroup below its scope.
+        let asked = Group::at(&self.record.group);
+        if !asked.zip(Group::of(pid)?).is_some_and(|(asked, found)| asked.has(&found)) {
             self.record.shared_group = true;
         }
         Ok(())

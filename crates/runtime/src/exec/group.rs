@@ -33,14 +33,14 @@ impl ExecGroup {
     pub(super) fn make(record: &Record, name: &str, runtime: &str) -> Result<Self> {
         let everywhere = is_v1() && runtime.starts_with("crun");
         let mut group = Self { name: name.to_owned(), dirs: Vec::new(), group: None, everywhere };
-        let Some(parent) = record.own_group() else { return Ok(group) };
+        let Some(parent) = parent(record, runtime) else { return Ok(group) };
         let parents = if everywhere { parent.dirs() } else { parent.dir(CONTROLLER).into_iter().collect() };
-        for parent in parents {
-            let dir = parent.join(name);
+        for above in parents {
+            let dir = above.join(name);
             let made = std::fs::create_dir(&dir).ctx("mkdir", &dir);
             let made = made.and_then(|()| {
                 group.dirs.push(dir.clone());
-                inherit_cpus(&parent, &dir)
+                inherit_cpus(&above, &dir)
             });
             if let Err(error) = made {
                 // What is empty can be removed, and the first error is the one to tell.
@@ -48,7 +48,7 @@ impl ExecGroup {
                 return Err(error.into());
             }
         }
-        group.group = Group::at(&format!("{}/{name}", record.group)).filter(|_| !group.dirs.is_empty());
+        group.group = Group::at(&format!("{}/{name}", parent.path())).filter(|_| !group.dirs.is_empty());
         Ok(group)
     }
 
@@ -77,6 +77,34 @@ impl ExecGroup {
     pub(super) fn remove(&self) -> Result<()> {
         self.dirs.iter().try_for_each(|dir| remove(dir))
     }
+}
+
+/// Where an exec's cgroup is made: in the container's. crun counts from that of the init, which on version 2
+/// with systemd is one below the scope.
+fn parent(record: &Record, runtime: &str) -> Option<Group> {
+    let own = record.own_group()?;
+    if is_v1() || !runtime.starts_with("crun") {
+        return Some(own);
+    }
+    Some(below(record, &own).unwrap_or(own))
+}
+
+/// The cgroup of the init, where it is below the container's.
+fn below(record: &Record, own: &Group) -> Option<Group> {
+    let found = Group::of(record.init?.pid).ok().flatten()?;
+    (own.has(&found) && found != *own).then_some(found)
+}
+
+/// Ends what is left of the exec `name`, whose caller is gone.
+pub(super) fn sweep(record: &Record, name: &str, timeout: Duration) -> Result<()> {
+    let Some(own) = record.own_group() else { return Ok(()) };
+    for parent in below(record, &own).into_iter().chain([own]) {
+        if let Some(group) = Group::at(&format!("{}/{name}", parent.path())) {
+            group.kill(timeout);
+            group.remove()?;
+        }
+    }
+    Ok(())
 }
 
 /// On version 1 a cpuset without processors takes no process.

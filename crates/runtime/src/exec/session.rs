@@ -15,7 +15,6 @@ use sys::socket::{Blocking, Kind, pair};
 use super::group::ExecGroup;
 use super::spec;
 use crate::attach::connect_in;
-use crate::cgroups::Group;
 use crate::dir::Dir;
 use crate::driver::Driver;
 use crate::monitor::{Answer, Answers, NoAnswer, Start, messages, parse, parse_pid};
@@ -171,10 +170,7 @@ pub(crate) fn sweep(dir: &Dir, record: &Record) -> Result<()> {
             let _ = monitor.signal(9);
             monitor.wait(Some(END_TIMEOUT))?;
         }
-        if let Some(group) = record.own_group().and_then(|_| Group::at(&format!("{}/{name}", record.group))) {
-            group.kill(END_TIMEOUT);
-            group.remove()?;
-        }
+        super::group::sweep(record, &name, END_TIMEOUT)?;
         sys::durable::remove_tree(entry.path())?;
     }
     Ok(())
