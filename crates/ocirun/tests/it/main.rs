@@ -8,6 +8,7 @@ mod hostile;
 mod image;
 mod kit;
 mod limits;
+mod notify;
 mod safety;
 mod start;
 mod state;
