@@ -54,7 +54,9 @@ async fn ask(unit: &str, slice: &str, pid: i32) -> zbus::Result<()> {
     ];
     let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
     let arguments = (unit, "fail", properties, others);
-    connection.call_method(Some(DESTINATION), OBJECT, Some(MANAGER), "StartTransientUnit", &arguments).await?;
+    connection
+        .call_method(Some(DESTINATION), OBJECT, Some(MANAGER), "StartTransientUnit", &arguments)
+        .await?;
     Ok(())
 }
 
