@@ -6,6 +6,8 @@
 pub mod capability;
 pub mod config;
 pub mod exit;
+#[doc(hidden)]
+pub mod harness;
 pub mod id;
 pub mod log;
 pub mod oci;

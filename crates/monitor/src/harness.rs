@@ -10,7 +10,35 @@ use crate::cli::{Command, Low};
 use crate::control::protocol::{Reply, Request, decode, encode};
 use crate::logs::spec;
 use crate::process::ctl::Lines;
+use crate::process::execs::command;
+use crate::process::notify;
 use crate::{control, pin};
+
+/// All of them, by the names of the fuzz targets.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("command_line", command_line),
+    ("control_message", control_message),
+    ("ctl_lines", ctl_lines),
+    ("log_path", log_path),
+    ("notify_message", notify_message),
+    ("pin_command_line", pin_command_line),
+    ("process_spec", process_spec),
+    ("runtime_log", runtime_log),
+];
+
+/// What a container says to systemd through the proxy.
+pub fn notify_message(bytes: &[u8]) {
+    let passed = notify::filter(bytes);
+    assert!(passed.len() <= bytes.len());
+    assert_eq!(notify::filter(&passed), passed, "what is passed on would not be passed on");
+}
+
+/// The log of a runtime that failed.
+pub fn runtime_log(bytes: &[u8]) {
+    let words = command::words_of(bytes);
+    assert!(words.len() <= command::WORDS_MAX);
+    command::knows_no_cgroup(&words);
+}
 
 /// The command line: arguments end in NUL.
 pub fn command_line(bytes: &[u8]) {

@@ -19,12 +19,12 @@ use crate::{Error, message};
 
 mod children;
 pub mod ctl;
-mod execs;
+pub(crate) mod execs;
 pub mod exit;
 mod finish;
 mod harden;
 mod host;
-mod notify;
+pub(crate) mod notify;
 pub mod oom;
 mod output;
 mod place;

@@ -2,13 +2,86 @@
 //!
 //! None may panic; each checks what must hold whatever the bytes are.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use model::oci::{Process, Spec};
+use model::oci::{LinuxResources, LinuxSeccomp, Process, Spec};
 
+use crate::cgroup::{Cgroup, DevicePolicy, Devices, Driver, Facts, Layout, Place, Rights, plan, systemd};
 use crate::mounts::options::MountOptions;
 use crate::plan::{InitPlan, Switches};
 use crate::process::ProcessPlan;
+
+/// All of them, by the names of the fuzz targets.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("bus_message", bus_message),
+    ("cgroup_path", cgroup_path),
+    ("cgroup_plan", cgroup_plan),
+    ("device_list", device_list),
+    ("mount_options", mount_options),
+    ("oci_config", config),
+    ("oci_process", process),
+    ("oci_record", record),
+    ("passwd", passwd),
+    ("seccomp", seccomp),
+];
+
+/// A message of systemd's.
+pub fn bus_message(bytes: &[u8]) {
+    systemd::look_at_message(bytes);
+}
+
+/// `linux.cgroupsPath`.
+pub fn cgroup_path(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let layout = Layout::V2 { root: PathBuf::from("/cgroups"), own: PathBuf::from("/own") };
+    for driver in [Driver::Cgroupfs, Driver::Systemd] {
+        let Ok(place) = Place::of(Some(&text), "id", driver, Rights::Root, &layout) else { continue };
+        for (_, path) in &place.paths {
+            let inside =
+                path.starts_with("/cgroups") && !path.components().any(|part| part.as_os_str() == "..");
+            assert!(inside, "{}", path.display());
+        }
+    }
+}
+
+/// `linux.resources`, up to what is written into which file, and told to systemd.
+pub fn cgroup_plan(bytes: &[u8]) {
+    let Ok(resources) = serde_json::from_slice::<LinuxResources>(bytes) else { return };
+    let facts = Facts { memory_limit: Some(1 << 20), counts_swap: true, bfq: true, memory_usage: Some(4096) };
+    for unified in [false, true] {
+        let cgroup = Cgroup { paths: BTreeMap::new(), unified, unit: None, rights: Rights::Root };
+        if let Ok(plan) = plan(&resources, &cgroup, facts, Devices::Set) {
+            for write in &plan.writes {
+                assert!(!write.file.is_empty() && !write.file.contains(['/', '\0']), "file {:?}", write.file);
+            }
+        }
+        assert!(systemd::limits_of(&resources, unified).len() < 50);
+    }
+}
+
+/// A `devices.list`.
+pub fn device_list(bytes: &[u8]) {
+    let policy = DevicePolicy::from_list(&String::from_utf8_lossy(bytes));
+    assert!(policy.steps_from(&policy).len() <= usize::from(policy.default_allow) + policy.exceptions.len());
+    assert!(policy.steps_from(&DevicePolicy::default()).len() <= 1 + policy.exceptions.len());
+}
+
+/// Our own record.
+pub fn record(bytes: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<crate::record::Record>(bytes) {
+        let again = serde_json::to_vec(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        assert_eq!(again.as_ref(), Some(&record), "a record does not survive being written");
+    }
+}
+
+/// A filter of system calls, up to its program.
+pub fn seccomp(bytes: &[u8]) {
+    let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) else { return };
+    if let Err(error) = crate::seccomp::Filter::prepare(&profile, None) {
+        assert!(!error.to_string().is_empty());
+    }
+}
 
 /// A config.json, up to the plan of what init does.
 pub fn config(bytes: &[u8]) {

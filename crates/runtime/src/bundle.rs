@@ -51,12 +51,22 @@ impl Bundle {
             result => result?,
         };
         let bad = |cause: String| Error::invalid(OP, file.display(), cause);
-        let mut config: Value =
-            serde_json::from_slice(&bytes).map_err(|error| bad(format!("not JSON: {error}")))?;
-        check(&config).map_err(bad)?;
-        let cgroup = fill(&mut config, request, &path, systemd).map_err(bad)?;
+        let config = serde_json::from_slice(&bytes).map_err(|error| bad(format!("not JSON: {error}")))?;
+        let (config, cgroup) = complete(config, request, &path, systemd).map_err(bad)?;
         Ok(Self { path, config, cgroup })
     }
+}
+
+/// Checks a configuration and fills it in; gives the cgroup too.
+pub(crate) fn complete(
+    mut config: Value,
+    request: &CreateRequest,
+    bundle: &Path,
+    systemd: bool,
+) -> Result<(Value, String), String> {
+    check(&config)?;
+    let cgroup = fill(&mut config, request, bundle, systemd)?;
+    Ok((config, cgroup))
 }
 
 /// Checks what the lifecycle layer stands on, and what no kernel would take.

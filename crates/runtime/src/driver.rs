@@ -114,7 +114,7 @@ impl Driver {
 }
 
 /// The messages of the errors in a log of JSON lines; the last, as it has the others in it.
-fn errors_in(log: &[u8]) -> Option<String> {
+pub(crate) fn errors_in(log: &[u8]) -> Option<String> {
     let entry = |line: &[u8]| {
         let entry: Value = serde_json::from_slice(line).ok()?;
         let level = entry.get("level")?.as_str()?;

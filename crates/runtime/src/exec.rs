@@ -13,6 +13,7 @@ mod session;
 mod spec;
 
 pub(crate) use session::sweep;
+pub(crate) use spec::build;
 
 /// A program that runs in a container. Dropping it before its end kills it with all that it started.
 #[derive(Debug)]

@@ -182,7 +182,7 @@ impl Handler {
 }
 
 /// `NAME version X.Y.Z…` in the first line, as runc, crun and conmon have it.
-fn parse_version(answer: &[u8]) -> Option<Version> {
+pub(crate) fn parse_version(answer: &[u8]) -> Option<Version> {
     let text = std::str::from_utf8(answer).ok()?;
     let mut words = text.lines().next()?.split_whitespace();
     let program = words.next()?;

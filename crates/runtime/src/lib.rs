@@ -38,6 +38,8 @@ mod event;
 mod exec;
 mod from_file;
 mod handler;
+#[doc(hidden)]
+pub mod harness;
 mod kill;
 mod limits;
 pub mod logs;

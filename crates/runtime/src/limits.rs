@@ -126,12 +126,15 @@ pub(crate) fn difference(wanted: &LinuxResources, found: &LinuxResources) -> Opt
     None
 }
 
-fn members(list: &str) -> std::collections::BTreeSet<u32> {
+/// No machine has more processors; a list from outside must not make us take all memory.
+pub(crate) const MEMBERS_MAX: usize = 1 << 16;
+
+pub(crate) fn members(list: &str) -> std::collections::BTreeSet<u32> {
     let range = |part: &str| -> Option<std::ops::RangeInclusive<u32>> {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         Some(from.trim().parse().ok()?..=to.trim().parse().ok()?)
     };
-    list.split(',').filter_map(range).flatten().collect()
+    list.split(',').filter_map(range).flatten().take(MEMBERS_MAX).collect()
 }
 
 /// What the files that only `like` names hold now: huge pages, and files of version 2 by name.

@@ -25,6 +25,7 @@ mod join;
 mod read;
 
 pub use self::join::{LINE_MAX, LogLine};
+pub(crate) use self::read::lines_of;
 
 /// What is wanted of a log.
 #[derive(Debug, Clone, Default)]

@@ -19,6 +19,7 @@ pub use events::Events;
 pub use group::{Cgroup, Place};
 pub use layout::{Hierarchy, Layout, Mode, Version};
 pub use oom::OomWatch;
+pub(crate) use stats::read_texts;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, PressureLine, Stats};
 
 #[cfg(test)]

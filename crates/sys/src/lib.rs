@@ -10,6 +10,8 @@ pub mod durable;
 pub mod error;
 pub mod fail;
 pub mod fifo;
+#[doc(hidden)]
+pub mod harness;
 pub mod inotify;
 pub mod lock;
 pub mod memfd;

@@ -21,6 +21,7 @@
 
 mod bundle;
 mod cgroup;
+mod hostile;
 mod leak;
 mod programs;
 mod pty;
@@ -33,6 +34,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use cgroup::{kill_cgroups, marked_cgroups};
+pub use hostile::feed;
 pub use leak::LeakCheck;
 pub use programs::{
     Monitor, MonitorKind, Runtime, RuntimeKind, cgroup_manager_under_test, monitor_under_test, program,

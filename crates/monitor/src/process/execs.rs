@@ -24,7 +24,7 @@ use crate::message;
 use crate::poll::{Kind, Ready, Token};
 
 mod cgroup;
-mod command;
+pub(crate) mod command;
 mod inside;
 
 use cgroup::ExecCgroup;

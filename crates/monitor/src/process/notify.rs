@@ -16,7 +16,7 @@ const PREFIXES: [&[u8]; 4] = [b"STATUS=", b"ERRNO=", b"BUSERROR=", b"MONOTONIC_U
 
 /// What of `datagram` may be passed on; empty: nothing.
 #[must_use]
-pub(super) fn filter(datagram: &[u8]) -> Vec<u8> {
+pub(crate) fn filter(datagram: &[u8]) -> Vec<u8> {
     let allowed =
         |line: &&[u8]| WHOLE.contains(line) || PREFIXES.iter().any(|prefix| line.starts_with(prefix));
     datagram.split(|&b| b == b'\n').filter(allowed).collect::<Vec<_>>().join(&b'\n')

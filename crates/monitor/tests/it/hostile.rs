@@ -145,3 +145,8 @@ proptest! {
         harness::log_path(&bytes);
     }
 }
+
+#[test]
+fn no_seed_and_no_mutation_is_too_strange() {
+    assert!(testkit::feed(monitor::harness::ALL) > 1000);
+}

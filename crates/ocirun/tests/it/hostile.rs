@@ -101,3 +101,8 @@ proptest! {
         harness::passwd(&bytes);
     }
 }
+
+#[test]
+fn no_seed_and_no_mutation_is_too_strange() {
+    assert!(testkit::feed(ocirun::harness::ALL) > 1000);
+}

@@ -20,7 +20,11 @@ pub(crate) fn process(dir: &Dir, request: &ExecRequest, streams: ExecStreams) ->
     serde_json::to_vec(&process).map_err(|error| Error::invalid(OP, dir.id(), error))
 }
 
-fn build(mut process: Value, request: &ExecRequest, streams: ExecStreams) -> Result<Value, String> {
+pub(crate) fn build(
+    mut process: Value,
+    request: &ExecRequest,
+    streams: ExecStreams,
+) -> Result<Value, String> {
     if request.args.first().is_none_or(String::is_empty) {
         return Err("no program is given".to_owned());
     }
@@ -45,7 +49,7 @@ fn build(mut process: Value, request: &ExecRequest, streams: ExecStreams) -> Res
     }
     if let Some(user) = &request.user {
         let (uid, gid) = parse_user(user)?;
-        let umask = process["user"]["umask"].take();
+        let umask = process.pointer_mut("/user/umask").map(Value::take).unwrap_or_default();
         process["user"] = json!({ "uid": uid, "gid": gid });
         if !umask.is_null() {
             process["user"]["umask"] = umask;
@@ -128,6 +132,12 @@ mod tests {
         assert_eq!(made["capabilities"]["ambient"], json!([]));
         assert_eq!(made["rlimits"], own()["rlimits"]);
         assert_eq!(made["terminal"], json!(false));
+        let mut odd = own();
+        odd["user"] = json!("root");
+        assert_eq!(
+            build(odd, &request, ExecStreams::default()).unwrap()["user"],
+            json!({ "uid": 7, "gid": 8 })
+        );
         request.user = None;
         request.privileged = true;
         let made = build(own(), &request, ExecStreams::default()).unwrap();

@@ -48,18 +48,29 @@ impl Core {
         let mut core = Self {
             path: path.to_path_buf(),
             files: open_all(path)?.into(),
-            offset: 0,
-            carry: Vec::new(),
-            joiner: Joiner::default(),
             since_ns: options.since_ns.unwrap_or(0),
             until_ns: options.until_ns.unwrap_or(u64::MAX),
-            past: Vec::new(),
-            told_of_bad_line: false,
+            ..Self::of_blocks()
         };
         if let Some(tail) = options.tail {
             core.read_tail(tail, options.follow)?;
         }
         Ok(core)
+    }
+
+    /// A reader of no file: it is given its blocks.
+    fn of_blocks() -> Self {
+        Self {
+            path: PathBuf::new(),
+            files: VecDeque::new(),
+            offset: 0,
+            carry: Vec::new(),
+            joiner: Joiner::default(),
+            since_ns: 0,
+            until_ns: u64::MAX,
+            past: Vec::new(),
+            told_of_bad_line: false,
+        }
     }
 
     /// Reads the next block. `last`: nothing more will be written, so that what has begun is ended.
@@ -240,6 +251,15 @@ impl Core {
         }
         Ok(true)
     }
+}
+
+/// The lines of a log of these bytes, read in blocks of `size`.
+pub(crate) fn lines_of(bytes: &[u8], size: usize) -> Vec<LogLine> {
+    let (mut core, mut lines) = (Core::of_blocks(), Vec::new());
+    bytes.chunks(size).for_each(|block| core.take_block(block, &mut lines));
+    core.end_of_file(&mut lines);
+    lines.extend(core.joiner.rest());
+    lines
 }
 
 #[cfg(test)]

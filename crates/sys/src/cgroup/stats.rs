@@ -185,7 +185,8 @@ impl Cgroup {
                 let from_stat = parse::memory_v2(&stat);
                 MemoryStats {
                     // The root has no such file.
-                    usage: number(place, "memory.current")?.unwrap_or(from_stat.rss + from_stat.cache),
+                    usage: number(place, "memory.current")?
+                        .unwrap_or(from_stat.rss.saturating_add(from_stat.cache)),
                     peak: number(place, "memory.peak")?,
                     limit: number(place, "memory.max")?,
                     swap: number(place, "memory.swap.current")?,
@@ -213,6 +214,18 @@ impl Cgroup {
         let ops = optional(place, "blkio.throttle.io_serviced_recursive")?.unwrap_or_default();
         Ok(parse::io_v1(&bytes, &ops))
     }
+}
+
+/// Reads a text as each of the files that [`Cgroup::stats`] reads.
+pub(crate) fn read_texts(text: &str) {
+    let mut cpu = parse::cpu_v2(text);
+    parse::throttling_v1(text, &mut cpu);
+    let memory = [parse::memory_v1(text), parse::memory_v2(text)];
+    assert!(memory.iter().all(|stats| stats.usage == 0));
+    let (first, second) = text.split_once("\n\n").unwrap_or((text, ""));
+    let devices = parse::io_v1(first, second).len() + parse::io_v2(text).len();
+    assert!(devices <= 2 * text.lines().count());
+    parse::pressure(text);
 }
 
 /// A file's number; `None` if there is no such file, or it says `max`.

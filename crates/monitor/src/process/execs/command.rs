@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::cli::Args;
 
 /// The runtime's words are cut after so many bytes.
-const WORDS_MAX: usize = 4096;
+pub(crate) const WORDS_MAX: usize = 4096;
 
 /// The process is read from descriptor 3, the log goes to 4.
 pub(super) fn line(
@@ -52,7 +52,12 @@ fn without_log(args: &[OsString]) -> Vec<OsString> {
 pub(super) fn words(log: &OwnedFd) -> String {
     let mut buffer = vec![0u8; 65536];
     let len = rustix::io::pread(log, &mut buffer, 0).unwrap_or(0);
-    let text = String::from_utf8_lossy(&buffer[..len]);
+    words_of(&buffer[..len])
+}
+
+/// The same, of a log that was read.
+pub(crate) fn words_of(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
     let mut words = last_error(&text).unwrap_or_else(|| text.trim().to_owned());
     if words.len() > WORDS_MAX {
         let end = (0..=WORDS_MAX).rev().find(|&at| words.is_char_boundary(at)).unwrap_or(0);
@@ -70,7 +75,7 @@ fn last_error(log: &str) -> Option<String> {
 }
 
 /// Whether the runtime has failed because it does not know the option, or has no such cgroups.
-pub(super) fn knows_no_cgroup(words: &str) -> bool {
+pub(crate) fn knows_no_cgroup(words: &str) -> bool {
     words.contains("cgroup")
         || words.contains("unrecognized option")
         || words.contains("unexpected argument")

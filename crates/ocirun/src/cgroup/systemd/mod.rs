@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use model::oci::LinuxResources;
 
 use self::bus::Bus;
+pub(crate) use self::bus::look_at as look_at_message;
 pub use self::properties::Property;
+pub(crate) use self::properties::limits as limits_of;
 pub use self::wire::Value;
 use super::{Request, Unit};
 

@@ -82,7 +82,7 @@ pub(super) fn start(
 }
 
 /// The limits of `resources` that systemd knows.
-pub(super) fn limits(resources: &LinuxResources, unified: bool) -> Vec<Property> {
+pub(crate) fn limits(resources: &LinuxResources, unified: bool) -> Vec<Property> {
     let mut out = Vec::new();
     let mut push = |name: &str, value| out.push(Property(name.to_owned(), value));
     let amount = |value: i64| Value::U64(u64::try_from(value).unwrap_or(u64::MAX));
@@ -137,7 +137,7 @@ pub(super) fn limits(resources: &LinuxResources, unified: bool) -> Vec<Property>
 fn per_second(quota: i64, period: u64) -> u64 {
     let Ok(quota) = u64::try_from(quota) else { return u64::MAX };
     let microseconds = quota.saturating_mul(1_000_000) / period.max(1);
-    microseconds.next_multiple_of(10_000)
+    microseconds.checked_next_multiple_of(10_000).unwrap_or(u64::MAX)
 }
 
 /// `0-2,7` as bits, the lowest processor in the lowest bit of the first byte.
@@ -269,5 +269,6 @@ mod tests {
         assert_eq!(per_second(50_000, 100_000), 500_000);
         assert_eq!(per_second(33_333, 100_000), 340_000);
         assert_eq!(per_second(-1, 100_000), u64::MAX);
+        assert_eq!(per_second(i64::MAX, 1), u64::MAX);
     }
 }
