@@ -3,7 +3,7 @@
 
 MINUTES ?= 5
 FUZZ_SECONDS ?= 20
-CASES ?= 20000
+CASES ?= 5000
 PREFIX ?= /usr/local
 export PATH := $(PATH):$(HOME)/.cargo/bin
 

@@ -9,8 +9,11 @@ use crate::log::{Record, Rfc3339, parse_time};
 use crate::spec::{Mount, check_resources, merge_resources};
 use crate::{ExitRecord, Id, Name, Signal, capability, quantity};
 
+/// Takes whatever bytes there are; panics if something is wrong.
+pub type Target = fn(&[u8]);
+
 /// All of them, by the names of the fuzz targets.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("exit_record", exit_record),
     ("log_line", log_line),

@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
+use model::harness::Target;
+
 use crate::cli::high::{self, Around};
 use crate::cli::{Command, Low};
 use crate::control::protocol::{Reply, Request, decode, encode};
@@ -15,7 +17,7 @@ use crate::process::notify;
 use crate::{control, pin};
 
 /// All of them, by the names of the fuzz targets.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("command_line", command_line),
     ("control_message", control_message),
     ("ctl_lines", ctl_lines),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use model::harness::Target;
 use model::oci::{LinuxResources, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup::{Cgroup, DevicePolicy, Devices, Driver, Facts, Layout, Place, Rights, plan, systemd};
@@ -13,7 +14,7 @@ use crate::plan::{InitPlan, Switches};
 use crate::process::ProcessPlan;
 
 /// All of them, by the names of the fuzz targets.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("bus_message", bus_message),
     ("cgroup_path", cgroup_path),
     ("cgroup_plan", cgroup_plan),

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use model::harness::Target;
 use model::{ExitRecord, Id};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use crate::request::{CreateRequest, ExecRequest, ExecStreams, Size};
 use crate::{bundle, driver, exec, handler, limits, logs, monitor};
 
 /// All of them, by the names of the fuzz targets.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("bundle", bundle),
     ("cpu_list", cpu_list),
     ("exec_process", exec_process),

@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
+use model::harness::Target;
+
 use crate::cgroup::{Layout, read_texts};
 use crate::proc::{parse_cgroups, parse_mountinfo, parse_stat};
 
 /// All of them, by the names of the fuzz targets.
-pub const ALL: &[(&str, fn(&[u8]))] = &[("cgroup_files", cgroup_files), ("proc_files", proc_files)];
+pub const ALL: &[(&str, Target)] = &[("cgroup_files", cgroup_files), ("proc_files", proc_files)];
 
 /// Files of /proc that show what a process called itself, and what it mounted where.
 pub fn proc_files(bytes: &[u8]) {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use model::harness::Target;
+
 use crate::workspace;
 
 /// Mutations of each target's seeds, unless `PROPTEST_CASES` says otherwise.
@@ -14,7 +16,7 @@ const LONGEST: usize = 4096;
 ///
 /// # Panics
 /// When a target does, or has no seeds.
-pub fn feed(targets: &[(&str, fn(&[u8]))]) -> usize {
+pub fn feed(targets: &[(&str, Target)]) -> usize {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let mut fed = 0;
     for (name, target) in targets {
@@ -104,7 +106,7 @@ fn mutated(seeds: &[Vec<u8>], words: &[Vec<u8>], random: &mut Random) -> Vec<u8>
     bytes
 }
 
-fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
+fn run(name: &str, target: Target, input: &[u8]) {
     let told = Told { name, input };
     target(input);
     std::mem::forget(told);

@@ -1,9 +1,11 @@
 //! Build, check and test tasks: `cargo xtask TASK`. `make` and CI call nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that people read")]
 
+mod audit;
 mod bench;
 mod command;
 mod dist;
+mod fuzz;
 mod programs;
 mod source;
 mod test;
@@ -49,9 +51,17 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
         /// Cases for each test with generated input.
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(long, default_value_t = 5_000)]
         cases: u32,
     },
+    /// Check dependencies against known faults, licences and bans.
+    Audit {
+        /// A checkout of RUSTSEC's advisory-db: rewrites dev/advisories.toml first.
+        #[arg(long)]
+        database: Option<std::path::PathBuf>,
+    },
+    /// Run the pure tests under Miri, where a nightly toolchain has it.
+    Miri,
     /// Walk all failpoints, with delays too.
     Faults,
     /// Measure us beside the installed peers and write docs/benchmarks.
@@ -87,7 +97,9 @@ fn main() -> ExitCode {
         Task::Test { group, .. } => test::run(&group),
         Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()]),
         Task::Doc => test::documentation(),
-        Task::Fuzz { seconds, cases } => test::fuzz(seconds, cases),
+        Task::Fuzz { seconds, cases } => fuzz::run(seconds, cases),
+        Task::Audit { database } => audit::audit(database.as_deref()),
+        Task::Miri => audit::miri(),
         Task::Faults => test::faults(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Soak { minutes } => {

@@ -22,12 +22,12 @@ const WORKSPACE: &str = "not (package(runtime) and binary(it))";
 const SUITE: &str = "package(runtime) and binary(it)";
 
 /// What came of a group.
-struct Outcome {
+pub(crate) struct Outcome {
     group: String,
-    passed: usize,
-    failed: usize,
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
     skipped: usize,
-    good: bool,
+    pub(crate) good: bool,
     time: Duration,
     notes: Vec<String>,
 }
@@ -114,7 +114,7 @@ fn nextest(group: &str, filter: &str, env: &[(&str, &str)]) -> Result<Outcome> {
 }
 
 /// Reads nextest's closing lines: `Summary [ 0.1s] 9 tests run: 8 passed (1 flaky), 1 failed, 2 skipped`.
-fn nextest_outcome(group: &str, good: bool, text: &str) -> Outcome {
+pub(crate) fn nextest_outcome(group: &str, good: bool, text: &str) -> Outcome {
     let mut outcome = Outcome::simple(group, good);
     (outcome.passed, outcome.failed) = (0, 0);
     let (head, tail) = text.rsplit_once("Summary [").unwrap_or((text, ""));
@@ -204,40 +204,6 @@ pub(crate) fn documentation() -> Result<bool> {
     )?;
     println!("{}", root().join("target/doc").display());
     Ok(true)
-}
-
-/// Fuzzes each target for some seconds, guided by coverage (libFuzzer on the stable toolchain: fuzz/run.sh),
-/// and then runs every test that feeds generated hostile input, by its name, with many cases.
-pub(crate) fn fuzz(seconds: u32, cases: u32) -> Result<bool> {
-    let mut command = Command::new(root().join("fuzz/run.sh"));
-    command.arg(seconds.to_string());
-    let (guided, text) = tee(&command)?;
-    let targets = text.lines().filter(|line| line.contains(" inputs, ")).count();
-    let broken = text.lines().filter(|line| line.contains(": FAILED, ")).count();
-    let mut command = cargo();
-    command
-        .args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--cargo-profile",
-            "release",
-            "--profile",
-            "fuzz",
-            "--color",
-            "never",
-        ])
-        .args(["-E", "test(/fuzz|panic|too_strange|hostile/)"])
-        .env("PROPTEST_CASES", cases.to_string());
-    let (good, text) = tee(&command)?;
-    let outcome = nextest_outcome("fuzz", good, &text);
-    println!(
-        "{targets} targets fuzzed for {seconds} s each, {broken} broken; {} tests with {cases} cases",
-        outcome.passed
-    );
-    let broken = broken.max(usize::from(!guided));
-    println!("{} passed, {} failed", targets + outcome.passed, broken + outcome.failed);
-    Ok(guided && outcome.good)
 }
 
 /// Walks all failpoints, also with a delay at each, and says how many there were.

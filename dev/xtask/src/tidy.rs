@@ -1,8 +1,14 @@
 //! Checks of the house rules that no compiler makes. Each rule gives findings; none is fatal alone.
 
+mod advisories;
+mod commands;
 mod dependencies;
 mod documents;
+mod fuzzing;
+mod manifests;
 mod rules;
+
+pub(crate) use advisories::rewrite;
 
 use anyhow::Result;
 
@@ -14,10 +20,16 @@ pub(crate) fn run() -> Result<bool> {
     let mut findings = rules::check(&sources);
     findings.extend(dependencies::check()?);
     findings.extend(documents::check(&sources)?);
+    findings.extend(manifests::check(&sources)?);
+    findings.extend(fuzzing::check(&sources)?);
+    findings.extend(commands::check()?);
+    let (known, advisories) = advisories::check()?;
+    findings.extend(known);
     for finding in &findings {
         println!("tidy: {finding}");
     }
     println!("{}", rules::unsafe_count(&sources));
+    println!("{advisories}");
     let tests: usize = sources.iter().map(|source| source.tests().len()).sum();
     let lines: usize = sources.iter().map(|source| source.text.lines().count()).sum();
     println!("{} files, {lines} lines, {tests} tests", sources.len());
