@@ -1,5 +1,5 @@
 # Every target gets what it needs from apt first (only what is missing) and then calls cargo.
-# make run | test | test-vm | bench | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
+# make run | test | test-vm | bench | counts | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
 
 MINUTES ?= 5
 FUZZ_SECONDS ?= 20
@@ -23,6 +23,10 @@ bench:
 	@dev/setup.sh bench
 	@cargo xtask bench
 
+counts:
+	@dev/setup.sh bench
+	@cargo xtask bench --only counts
+
 fuzz:
 	@dev/setup.sh fuzz
 	@cargo xtask fuzz --seconds $(FUZZ_SECONDS) --cases $(CASES)
@@ -43,4 +47,4 @@ install:
 	@dev/setup.sh run
 	@cargo xtask install --prefix $(PREFIX)
 
-.PHONY: run test test-vm bench fuzz soak lint doc install
+.PHONY: run test test-vm bench counts fuzz soak lint doc install

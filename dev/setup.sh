@@ -5,7 +5,7 @@
 #
 #   run    to build and to run containers: C library and libseccomp to link, busybox for root file systems
 #   test   also the runtimes and monitors that the suite drives, and cargo-nextest
-#   bench  as test, and the peers that are measured
+#   bench  as test, the peers that are measured, and valgrind, which counts instructions
 #   fuzz   as test, and a C++ compiler for libFuzzer
 #   vm     as test, and QEMU with the tools that make the guest's image
 #
@@ -44,7 +44,10 @@ test_needs() {
 
 bench_needs() {
     test_needs
-    echo podman podman
+    cat <<-'END'
+		podman podman
+		valgrind valgrind
+	END
 }
 
 fuzz_needs() {

@@ -52,6 +52,12 @@ pub fn library_records(bytes: &[u8]) {
     written_again::<ExitRecord>(bytes);
 }
 
+/// Whether these bytes are a container's record; for those who count instructions.
+#[must_use]
+pub fn is_record(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Record>(bytes).is_ok_and(|record| record.version == Record::VERSION)
+}
+
 fn written_again<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     if let Ok(record) = serde_json::from_slice::<T>(bytes) {
         let again = serde_json::to_vec(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());

@@ -34,11 +34,16 @@ fn load() -> String {
 /// Name and version of everything that is measured.
 pub(crate) fn versions() -> Vec<String> {
     let ask = |program: &str| format!("{program}: {}", first_line(program, &["--version"]));
-    let own =
-        first_line("git", &["-C", &testkit::workspace().to_string_lossy(), "rev-parse", "--short", "HEAD"]);
-    let mut lines = vec![format!("wharfinger: {} ({own})", env!("CARGO_PKG_VERSION"))];
+    let mut lines = vec![own()];
     lines.extend(["runc", "crun", "conmon", "podman"].iter().map(|program| ask(program)));
     lines
+}
+
+/// Our version and commit.
+pub(crate) fn own() -> String {
+    let commit =
+        first_line("git", &["-C", &testkit::workspace().to_string_lossy(), "rev-parse", "--short", "HEAD"]);
+    format!("wharfinger: {} ({commit})", env!("CARGO_PKG_VERSION"))
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> String {

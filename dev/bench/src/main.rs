@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that people read")]
 
 mod bare;
+mod counts;
 mod crowd;
 mod execs;
 mod idle;
@@ -18,6 +19,7 @@ mod plot;
 mod probes;
 mod report;
 mod soak;
+mod work;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +41,8 @@ struct Arguments {
     /// Rounds of each table.
     #[arg(long, default_value_t = 30)]
     rounds: usize,
-    /// Only these tables: life, create, exec, status, idle, logs, exit, probes. Nothing is written then.
+    /// Only these tables: life, create, exec, status, idle, logs, exit, probes, counts. Nothing is written then, but for
+    /// counts alone, which have a page of their own.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Containers for the status table.
@@ -57,6 +60,13 @@ enum Task {
         /// How long.
         #[arg(long, default_value_t = 5)]
         minutes: u32,
+    },
+    /// Do a hot path so often and nothing else: what counts runs under valgrind.
+    Work {
+        /// Which.
+        name: String,
+        /// How often.
+        rounds: usize,
     },
 }
 
@@ -76,6 +86,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
         Some(Task::Soak { minutes }) => soak::run(minutes),
+        Some(Task::Work { ref name, rounds }) => work::run(name, rounds),
         None => run(&arguments),
     };
     match done {
@@ -111,7 +122,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
     };
     type Part = fn(Scale) -> Result<Vec<report::Table>>;
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 9] = [
         ("life", life::measure),
         ("create", monitored::measure),
         ("exec", execs::measure),
@@ -120,6 +131,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         ("logs", logs::measure),
         ("exit", idle::measure_exit),
         ("probes", probes::measure),
+        ("counts", counts::measure),
     ];
     let mut report = Report::default();
     for (name, part) in parts {
@@ -138,6 +150,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let output = arguments.output.clone().unwrap_or_else(|| testkit::workspace().join("docs/benchmarks"));
         report.write(&output)?;
         println!("written to {}", output.display());
+    }
+    if let (false, [only], [table]) = (arguments.smoke, &arguments.only[..], &report.tables[..])
+        && only == "counts"
+    {
+        let output = arguments.output.clone().unwrap_or_else(|| testkit::workspace().join("docs/benchmarks"));
+        counts::write(table, &output)?;
     }
     let measured: usize = report.tables.iter().map(|table| table.rows.len()).sum();
     println!("{measured} rows measured, {} not", missing.len());

@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("testkit", &["model", "sys"]),
     ("xtask", &[]),
     ("floor", &["sys"]),
-    ("bench", &["model", "sys", "runtime", "testkit"]),
+    ("bench", &["model", "sys", "monitor", "ocirun", "runtime", "testkit"]),
 ];
 /// Crates that must stay synchronous: no tokio beneath them, at any depth.
 const SYNC: [&str; 4] = ["model", "sys", "monitor", "ocirun"];
