@@ -26,6 +26,7 @@ use crate::hooks;
 use crate::init::{self, CgroupView, Given, MAX_MESSAGE};
 use crate::mounts::prepare;
 use crate::namespaces::Kind;
+use crate::netdev::{self, Moved};
 use crate::plan::{InitPlan, Switches, What};
 use crate::record::{Dir, Record, read_config};
 use crate::seccomp::{Cache, Filter};
@@ -76,6 +77,7 @@ struct Undo<'a> {
     dir: &'a Dir,
     cgroup: Option<Cgroup>,
     init: Option<PidFd>,
+    net_devices: Option<Moved>,
     poststop: Option<(Vec<model::oci::Hook>, model::oci::State)>,
     armed: bool,
 }
@@ -86,6 +88,9 @@ impl Drop for Undo<'_> {
             return;
         }
         // One error is told, and that is the first: what fails here would only hide it.
+        if let Some(moved) = &mut self.net_devices {
+            moved.give_back();
+        }
         if let Some(init) = &self.init {
             drop(init.signal(libc::SIGKILL));
             drop(sys::process::wait::wait_pid_blocking(init.pid()));
@@ -131,7 +136,8 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     let plan = &bundle.plan;
     point("oci.create.begin")?;
     dir.make()?;
-    let mut undo = Undo { dir: &dir, cgroup: None, init: None, poststop: None, armed: true };
+    let mut undo =
+        Undo { dir: &dir, cgroup: None, init: None, net_devices: None, poststop: None, armed: true };
     point("oci.create.dir-made")?;
 
     let layout = Layout::detect().map_err(cgroup_error)?;
@@ -173,6 +179,9 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     if undo.cgroup.is_none() {
         undo.cgroup = Some(Cgroup::create(&layout, &request, pid).map_err(cgroup_error)?);
     }
+    let network = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    undo.net_devices = netdev::into_container(proof, &network, &plan.net_devices)?;
+    point("oci.create.devices-moved")?;
     if let Some(value) = plan.process.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");
         std::fs::write(&path, value.to_string()).ctx("write", path)?;

@@ -23,6 +23,7 @@ mod inroot;
 pub mod lifecycle;
 pub mod mounts;
 pub mod namespaces;
+mod netdev;
 pub mod passwd;
 mod plan;
 pub mod process;

@@ -7,6 +7,7 @@ use model::oci::{Hooks, Linux, LinuxDevice, LinuxIdMapping, LinuxTimeOffset, Spe
 use crate::error::{Error, Result};
 use crate::mounts::options::{self, MountOptions};
 use crate::namespaces::{Kind, Namespaces};
+use crate::netdev;
 use crate::process::ProcessPlan;
 
 /// The versions of the specification that are understood: from 1.0 to this one.
@@ -56,6 +57,8 @@ pub(crate) struct InitPlan {
     pub(crate) readonly: Vec<String>,
     /// Names with slashes, below /proc/sys.
     pub(crate) sysctl: Vec<(String, String)>,
+    /// Network devices: the host's name and the container's.
+    pub(crate) net_devices: Vec<(String, String)>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) personality: Option<u64>,
@@ -118,6 +121,7 @@ impl InitPlan {
             masked: paths(&linux.masked_paths, "linux.maskedPaths")?,
             readonly: paths(&linux.readonly_paths, "linux.readonlyPaths")?,
             sysctl: sysctls(linux, &namespaces)?,
+            net_devices: net_devices(linux, &namespaces)?,
             hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
             personality: personality(linux)?,
@@ -175,10 +179,28 @@ fn check_linux(linux: &Linux, namespaces: &Namespaces, spec: &Spec) -> Result<()
             "not supported: resctrl is not managed by this runtime",
         ));
     }
-    if !linux.net_devices.is_empty() && !namespaces.has(Kind::Network) {
-        return Err(Error::invalid("linux.netDevices", "there is no network namespace for them"));
-    }
     Ok(())
+}
+
+fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+    let bad = |cause: String| Err(Error::invalid("linux.netDevices", cause));
+    if !linux.net_devices.is_empty() && !namespaces.has(Kind::Network) {
+        return bad("there is no network namespace for them".to_owned());
+    }
+    let mut devices: Vec<(String, String)> = Vec::with_capacity(linux.net_devices.len());
+    for (from, device) in &linux.net_devices {
+        let to = device.name.as_ref().filter(|name| !name.is_empty()).unwrap_or(from);
+        for name in [from, to] {
+            if !netdev::is_name(name) || name == from && name.contains('%') {
+                return bad(format!("{name:?} is no name of a device"));
+            }
+        }
+        if !to.contains('%') && devices.iter().any(|(_, other)| other == to) {
+            return bad(format!("two are to be {to}"));
+        }
+        devices.push((from.clone(), to.clone()));
+    }
+    Ok(devices)
 }
 
 fn propagation(linux: &Linux) -> Result<Option<(u64, bool)>> {

@@ -47,7 +47,7 @@ pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
             "selinux": {"enabled": std::path::Path::new("/sys/fs/selinux/enforce").exists()},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
         "annotations": {"org.wharfinger.wharf-oci.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],

@@ -7,7 +7,7 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use sys::{Ctx, Error, Result};
 
 use super::options::MountOptions;
-use super::source;
+use super::{old, source};
 use crate::inroot;
 
 /// Moves the detached `mount` onto `target`. Neither is looked up again.
@@ -60,7 +60,11 @@ pub(crate) fn filesystem(
         // A link would let an image choose what our and the container's writes to these reach.
         inroot::open_plain(root, destination, OFlags::PATH | OFlags::DIRECTORY)?;
     }
-    let mount = source::new(kind, source, options)?;
+    let mount = if old::is_needed(options) {
+        old::new(kind, source, options, &target)?
+    } else {
+        source::new(kind, source, options)?
+    };
     if kind == "tmpfs" {
         like_below(&target, &mount, destination, options)?;
     }

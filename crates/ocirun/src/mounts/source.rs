@@ -37,11 +37,17 @@ pub(crate) fn tree_of(file: impl AsFd) -> rustix::io::Result<OwnedFd> {
     open_tree(file, "", flags)
 }
 
+/// Whether a filesystem of this type must not be made read-only itself: others see it too, or it is filled first.
+pub(super) fn shares_superblock(kind: &str) -> bool {
+    matches!(kind, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2")
+}
+
 /// A new filesystem of type `kind`, mounted nowhere yet.
 ///
 /// # Errors
 /// The system's, with the filesystem's own words if it has any.
 pub(crate) fn new(kind: &str, source: Option<&str>, options: &MountOptions) -> Result<OwnedFd> {
+    let source = source.filter(|source| !source.is_empty()).unwrap_or("none");
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).ctx("mount", kind)?;
     let told = |error: rustix::io::Errno, what: &str| {
         let mut words = [0u8; 512];
@@ -53,11 +59,8 @@ pub(crate) fn new(kind: &str, source: Option<&str>, options: &MountOptions) -> R
             _ => Error::new("mount", format!("{kind} {what}").trim_end(), error),
         }
     };
-    let source = source.filter(|source| !source.is_empty()).unwrap_or("none");
     fsconfig_set_string(context.as_fd(), "source", source).map_err(|e| told(e, source))?;
-    let shared_superblock =
-        matches!(kind, "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2");
-    if options.readonly() && !shared_superblock {
+    if options.readonly() && !shares_superblock(kind) {
         fsconfig_set_flag(context.as_fd(), "ro").map_err(|e| told(e, "ro"))?;
     }
     for (name, value) in &options.data {

@@ -8,6 +8,7 @@ mod hostile;
 mod image;
 mod kit;
 mod limits;
+mod netdev;
 mod notify;
 mod safety;
 mod start;

@@ -152,3 +152,58 @@ fn preserved_descriptors_and_socket_activation() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "handed\n0 1 2 3 4 1 1\n");
     assert!(std::io::stdin().as_raw_fd() == 0);
 }
+
+/// The option `lowerdir` of `count` directories, the last of which has the file `f`.
+fn overlay(bundle: &Bundle, count: usize) -> serde_json::Value {
+    let dir = |n: usize| bundle.path().join(format!("a-layer-with-quite-a-long-name-{n}"));
+    let list: Vec<String> = (0..count).map(|n| dir(n).display().to_string()).collect();
+    for n in 0..count {
+        fs::create_dir_all(dir(n)).unwrap();
+    }
+    fs::write(dir(count - 1).join("f"), "from below\n").unwrap();
+    json!({"destination": "/deep/mnt", "type": "overlay", "source": "overlay",
+        "options": ["ro", "nodev", format!("lowerdir={}", list.join(":"))]})
+}
+
+#[test]
+fn options_of_more_than_255_bytes_are_taken() {
+    let line = "cat /deep/mnt/f; touch /deep/mnt/x; grep -E ' /deep|tmpfs.*mode=700' /proc/self/mountinfo | cut -d' ' -f5,6; pwd";
+    let mut bundle = Bundle::shell("overlay", line);
+    let mount = overlay(&bundle, 12);
+    bundle.change(|spec| spec["mounts"].as_array_mut().unwrap().push(mount));
+    let outcome = Oci::new().run_bundle(&bundle);
+    assert_eq!(outcome.out, "from below\n/deep/mnt ro,nodev,relatime\n/\n", "{outcome:?}");
+    assert!(outcome.err.contains("Read-only file system"), "{outcome:?}");
+    // A page is what the kernel takes.
+    let mut bundle = Bundle::shell("overlaypage", "true");
+    let mount = overlay(&bundle, 80);
+    bundle.change(|spec| spec["mounts"].as_array_mut().unwrap().push(mount));
+    refused(&bundle, "mount overlay: its options are of ");
+    // What the kernel says of them is told.
+    let mut bundle = Bundle::shell("overlaynone", "true");
+    let mut mount = overlay(&bundle, 12);
+    fs::remove_dir(bundle.path().join("a-layer-with-quite-a-long-name-3")).unwrap();
+    mount["options"][0] = json!("rw");
+    bundle.change(|spec| spec["mounts"].as_array_mut().unwrap().push(mount));
+    refused(&bundle, "mount overlay: no such file or directory");
+}
+
+#[test]
+fn the_root_is_moved_where_it_cannot_be_pivoted() {
+    let line = "echo in; ls /rootfs /config.json 2>&1 | grep -c 'No such'; cut -d' ' -f5 /proc/self/mountinfo | sort; touch /x && echo written";
+    let bundle = Bundle::shell("nopivot", line);
+    let oci = Oci::new();
+    let shown = |options: &[&str]| {
+        let path = bundle.path().to_string_lossy().into_owned();
+        oci.run(&[&["run", "--bundle", &path][..], options, &[bundle.id()]].concat()).ok().out
+    };
+    let (pivoted, moved) = (shown(&[]), shown(&["--no-pivot"]));
+    assert!(pivoted.starts_with("in\n2\n/\n") && pivoted.ends_with("written\n"), "{pivoted}");
+    assert_eq!(moved, pivoted);
+    assert!(!is_mounted(&bundle.rootfs()), "a mount is left");
+    // A program with the right to call chroot does not find the host's files above its root either.
+    let escape = "mkdir /d && chroot /d true; cd /; ls ../../..; cat /proc/1/root/etc/hostname";
+    let bundle = Bundle::shell("nopivotup", escape);
+    let out = oci.run(&["run", "--no-pivot", "--bundle", &bundle.path().to_string_lossy(), bundle.id()]).out;
+    assert!(out.contains("bin\n") && !out.contains("boot\n"), "{out}");
+}
