@@ -1,7 +1,7 @@
 //! The exec's own process, from its clone to its program.
 
 use std::convert::Infallible;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use sys::{Ctx, Error, Result, spawn};
 
@@ -83,13 +83,7 @@ fn steps(
             Ok(())
         }
     })?;
-    let error = settled.run(target.filter.as_ref(), |listener| {
-        let message = format!("l{}", listener.as_raw_fd());
-        rustix::io::write(socket, message.as_bytes()).ctx("send", "notify descriptor")?;
-        let mut answer = [0u8; 1];
-        rustix::io::read(socket, &mut answer).ctx("receive", "answer to the notify descriptor").map(drop)
-    });
-    Err(error)
+    Err(settled.run(target.filter.as_ref(), |listener| init::hand_over(socket, &listener)))
 }
 
 fn affinity(cpus: Option<&[usize]>) -> Result<()> {

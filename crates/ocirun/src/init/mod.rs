@@ -172,14 +172,19 @@ fn go_on(plan: &InitPlan, mut given: Given, settled: Settled) -> ! {
     failed(&error)
 }
 
-/// Lets `start` take a copy of the notify descriptor: `write` is the one call that a filter never notifies.
-fn hand_over(connection: &OwnedFd, listener: &OwnedFd) -> Result<()> {
+/// Lets whoever started this take a copy of the notify descriptor: `write` is the one call that a filter never notifies.
+///
+/// # Errors
+/// The system's; there is no answer, as where nobody listens: then the program must not run.
+pub(crate) fn hand_over(connection: &OwnedFd, listener: &OwnedFd) -> Result<()> {
     use std::os::fd::AsRawFd as _;
     let message = format!("l{}", listener.as_raw_fd());
     rustix::io::write(connection, message.as_bytes()).ctx("send", "notify descriptor")?;
     let mut answer = [0u8; 1];
-    rustix::io::read(connection, &mut answer).ctx("receive", "answer of start")?;
-    Ok(())
+    match rustix::io::read(connection, &mut answer).ctx("receive", "answer to the notify descriptor")? {
+        1 => Ok(()),
+        _ => Err(Error::other("hand over", "notify descriptor", "nobody took it")),
+    }
 }
 
 /// Root of the user namespace, with nothing left of the ids outside.

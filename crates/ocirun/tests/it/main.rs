@@ -8,6 +8,7 @@ mod hostile;
 mod image;
 mod kit;
 mod limits;
+mod listener;
 mod netdev;
 mod notify;
 mod safety;
