@@ -1,10 +1,12 @@
 //! `exec`.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
 use model::oci::{LinuxCapabilities, Process, Spec};
-use sys::spawn::SingleThread;
+use sys::pidfd::PidFd;
+use sys::spawn::{self, SingleThread};
 use sys::{Ctx as _, durable};
 
 use super::foreground::{Relay, Terminal};
@@ -138,7 +140,11 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
     };
     let cache = Cache::new(&context.root.join(".seccomp"));
     let directories = directories(&record, &options.cgroups)?;
+    let one_way = join_unprivileged(&init)?;
     let mut target = Target::prepare(&record.id, init, &config, &directories, Some(&cache))?;
+    if one_way {
+        target = target.joined();
+    }
     if config.linux.as_ref().is_none_or(|linux| linux.namespaces.is_empty()) {
         target = target.without_keyring();
     }
@@ -154,6 +160,25 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
         None => Ok(0),
         Some(relay) => relay.wait(&process, terminal),
     }
+}
+
+/// Who is not root may join a container's namespaces only as root of its user namespace, which there is no way back from.
+/// This process needs none: it starts one process, and waits for it.
+fn join_unprivileged(init: &PidFd) -> Result<bool> {
+    let of = |pid: &str, kind: &str| {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        rustix::fs::stat(&path).map(|stat| stat.st_ino).ctx("stat", path)
+    };
+    let pid = init.pid().to_string();
+    if rustix::process::geteuid().is_root() || of("self", "user")? == of(&pid, "user")? {
+        return Ok(false);
+    }
+    let own_pids = of("self", "pid")? != of(&pid, "pid")?;
+    spawn::setns(init.as_fd(), libc::CLONE_NEWUSER).ctx("join", "user namespace")?;
+    if own_pids {
+        spawn::setns(init.as_fd(), libc::CLONE_NEWPID).ctx("join", "pid namespace")?;
+    }
+    Ok(own_pids)
 }
 
 /// The process that the command line and the configuration ask for.

@@ -167,6 +167,12 @@ impl Target {
         Self::prepare(id, init, config, &cgroups, cache)
     }
 
+    /// For a process that has joined the container's pid namespace and can't go back.
+    pub(crate) fn joined(mut self) -> Self {
+        self.own_pids = None;
+        self
+    }
+
     /// Leaves the session keyring alone.
     #[must_use]
     pub fn without_keyring(mut self) -> Self {

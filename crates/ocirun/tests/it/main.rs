@@ -11,6 +11,7 @@ mod limits;
 mod listener;
 mod netdev;
 mod notify;
+mod rootless;
 mod safety;
 mod start;
 mod state;

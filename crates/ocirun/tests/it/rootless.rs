@@ -1,0 +1,184 @@
+//! Who is not root runs containers too, in a user namespace with one id.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testkit::{Bundle, wait_until};
+
+use crate::kit::Outcome;
+
+/// The user. Nobody's files are on this machine.
+const USER: &str = "65534";
+
+/// A bundle of the user's own, with a copy of the program that they may run.
+struct User {
+    bundle: Bundle,
+    dir: PathBuf,
+}
+
+impl User {
+    fn new(what: &str, line: &str) -> Self {
+        let bundle = Bundle::shell(what, line);
+        let dir = bundle.path().join("user");
+        fs::create_dir_all(dir.join("run")).unwrap();
+        let user = Self { bundle, dir };
+        // By another program: one that this process had open for writing could not be executed by all of its threads.
+        let copy = format!("cp {} wharf-oci && chown -R {USER}:{USER} .", env!("CARGO_BIN_EXE_wharf-oci"));
+        assert!(user.shell(&copy).code == 0);
+        user.oci("spec --rootless").ok();
+        user.edit(|spec| {
+            spec["process"]["terminal"] = json!(false);
+            spec["process"]["args"] = user.bundle.spec()["process"]["args"].clone();
+            spec["root"]["path"] = json!(user.bundle.rootfs());
+        });
+        user
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.dir.join("config.json");
+        let mut spec: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut spec);
+        fs::write(&path, spec.to_string()).unwrap();
+    }
+
+    fn shell(&self, line: &str) -> Outcome {
+        let output = Command::new("sh").args(["-c", line]).current_dir(&self.dir).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// wharf-oci as the user.
+    fn oci(&self, line: &str) -> Outcome {
+        let as_user = format!("setpriv --reuid={USER} --regid={USER} --clear-groups --inh-caps=-all");
+        self.shell(&format!("XDG_RUNTIME_DIR=$PWD/run {as_user} ./wharf-oci {line}"))
+    }
+
+    fn id(&self) -> &str {
+        self.bundle.id()
+    }
+
+    fn run(&self) -> Outcome {
+        self.oci(&format!("run {}", self.id()))
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.oci(&format!("state {}", self.id())).ok().out).unwrap()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.oci(&format!("delete --force {}", self.id()));
+    }
+}
+
+#[test]
+fn a_user_without_privilege_runs_containers_too() {
+    let user = User::new("rootless", "id -u; cat /proc/self/uid_map; touch /x || echo read-only");
+    let map = format!("0\n         0      {USER}          1\nread-only\n");
+    assert_eq!(user.run().ok().out, map);
+}
+
+#[test]
+fn all_of_a_containers_life() {
+    let user = User::new("rootlife", "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let id = user.id();
+    user.oci(&format!("create {id} >out 2>err </dev/null")).ok();
+    assert_eq!(user.state()["status"], "created");
+    user.oci(&format!("start {id}")).ok();
+    let state = user.state();
+    assert_eq!((&state["status"], &state["id"]), (&json!("running"), &json!(id)));
+    assert_eq!(user.oci("list -q").ok().out, format!("{id}\n"));
+    let status = fs::read_to_string(format!("/proc/{}/status", state["pid"])).unwrap();
+    assert_eq!(crate::kit::field(&status, "Uid"), [USER; 4].join("\t"));
+    // The container's root, who is none outside; the same namespaces.
+    let line = "id -u; cat /proc/self/setgroups; readlink /proc/self/ns/user; readlink /proc/1/ns/user";
+    let out = user.oci(&format!("exec {id} sh -c '{line}'")).ok().out;
+    let own = fs::read_link(format!("/proc/{}/ns/user", state["pid"])).unwrap();
+    assert_eq!(out, format!("0\ndeny\n{0}\n{0}\n", own.display()));
+    assert_eq!(user.oci(&format!("exec {id} sh -c 'exit 7'")).code, 7);
+    user.oci(&format!("exec --user 5 {id} true")).fails("set user id 5: invalid argument");
+    user.oci(&format!("kill {id} TERM")).ok();
+    wait_until("the end", || user.state()["status"] == "stopped");
+    user.oci(&format!("delete {id}")).ok();
+    assert_eq!(user.oci("list -q").ok().out, "");
+    assert!(
+        fs::read_dir(user.dir.join("run/wharf-oci"))
+            .unwrap()
+            .flatten()
+            .all(|entry| entry.file_name().to_string_lossy().starts_with('.'))
+    );
+}
+
+#[test]
+fn mounts_devices_and_limits_as_far_as_the_kernel_lets() {
+    let line = "echo x >/dev/null; stat -c %t:%T /dev/zero; touch /scratch/x /data/mine; cat /data/f; ulimit -n; \
+                cat /proc/self/oom_score_adj; hostname; grep -c \' /proc/sys ro\' /proc/self/mountinfo";
+    let user = User::new("rootmounts", line);
+    let data = user.dir.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("f"), "data\n").unwrap();
+    user.shell(&format!("chown -R {USER} data"));
+    user.edit(|spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/tmp/../scratch", "type": "tmpfs", "source": "x", "options": ["size=64k"]}));
+        mounts.push(json!({"destination": "/data", "type": "bind", "source": data, "options": ["rbind"]}));
+        spec["root"]["readonly"] = json!(false);
+        spec["hostname"] = json!("inside");
+        spec["process"]["oomScoreAdj"] = json!(300);
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}]);
+    });
+    // The mount points must be there: the image is not the user's.
+    for name in ["scratch", "data"] {
+        fs::create_dir_all(user.bundle.rootfs().join(name)).unwrap();
+    }
+    assert_eq!(user.run().ok().out, "1:5\ndata\n64\n300\ninside\n1\n");
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(fs::metadata(data.join("mine")).unwrap().uid().to_string(), USER);
+}
+
+#[test]
+fn what_needs_more_rights_is_refused_and_leaves_nothing() {
+    let user = User::new("rootrefused", "echo ran");
+    let plain = fs::read_to_string(user.dir.join("config.json")).unwrap();
+    let refused = |change: fn(&mut Value), words: &str| {
+        fs::write(user.dir.join("config.json"), &plain).unwrap();
+        user.edit(change);
+        let outcome = user.run().fails(words);
+        assert_eq!(outcome.out, "", "{words}");
+        assert_eq!(user.oci("list -q").ok().out, "", "{words}");
+    };
+    refused(|spec| spec["linux"]["uidMappings"][0]["hostID"] = json!(0), "uid_map: operation not permitted");
+    refused(|spec| spec["linux"]["uidMappings"][0]["size"] = json!(10), "uid_map: operation not permitted");
+    refused(|spec| spec["process"]["oomScoreAdj"] = json!(-900), "oom_score_adj: permission denied");
+    refused(|spec| spec["process"]["user"]["uid"] = json!(9), "set user id 9: invalid argument");
+    refused(
+        |spec| {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "user");
+            spec["linux"]["uidMappings"] = json!([]);
+            spec["linux"]["gidMappings"] = json!([]);
+        },
+        "operation not permitted",
+    );
+    refused(
+        |spec| {
+            let mount = json!({"destination": "/proc/../mnt", "type": "ext4", "source": "/dev/none"});
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+        },
+        "mount ext4",
+    );
+    refused(
+        |spec| {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "network", "path": "/proc/1/ns/net"}));
+        },
+        "/proc/1/ns/net: permission denied",
+    );
+}
