@@ -18,7 +18,7 @@ use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
-use crate::cgroup::{self, Cgroup, Driver, Layout, Place, Request, Rights};
+use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights};
 use crate::clone;
 use crate::error::{Error, Result, point};
 use crate::exec::CgroupFiles;
@@ -140,7 +140,7 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
         Undo { dir: &dir, cgroup: None, init: None, net_devices: None, poststop: None, armed: true };
     point("oci.create.dir-made")?;
 
-    let layout = Layout::detect().map_err(cgroup_error)?;
+    let layout = Layout::detect()?;
     let no_resources = LinuxResources::default();
     let linux = bundle.spec.linux.as_ref();
     let request = Request {
@@ -154,13 +154,13 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     };
     // systemd makes no empty scope: it gets init itself. The others are made first, so that mounts can be opened.
     if !context.systemd {
-        undo.cgroup = Some(Cgroup::create(&layout, &request, 0).map_err(cgroup_error)?);
+        undo.cgroup = Some(Cgroup::create(&layout, &request, 0)?);
     }
     point("oci.create.cgroup-made")?;
     let (parent_side, child_side) = sys::socket::pair(SocketKind::SeqPacket, Blocking::Yes)?;
     let shown = if plan.mounts.iter().any(|mount| mount.what == What::Cgroup) {
         let Request { cgroups_path, id, driver, rights, .. } = request;
-        let place = Place::of(cgroups_path, id, driver, rights, &layout).map_err(cgroup_error)?;
+        let place = Place::of(cgroups_path, id, driver, rights, &layout)?;
         Some(view(&layout, &place))
     } else {
         None
@@ -177,7 +177,7 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
         crate::mounts::source::write_maps(pid, &plan.uid_maps, &plan.gid_maps)?;
     }
     if undo.cgroup.is_none() {
-        undo.cgroup = Some(Cgroup::create(&layout, &request, pid).map_err(cgroup_error)?);
+        undo.cgroup = Some(Cgroup::create(&layout, &request, pid)?);
     }
     let network = PathBuf::from(format!("/proc/{pid}/ns/net"));
     undo.net_devices = netdev::into_container(proof, &network, &plan.net_devices)?;
@@ -218,13 +218,6 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     undo.armed = false;
     drop(undo);
     Ok(Created { init, dir, record, warnings })
-}
-
-pub(crate) fn cgroup_error(error: cgroup::Error) -> Error {
-    match error {
-        cgroup::Error::Sys(error) => Error::Sys(error),
-        error => Error::Step(error.to_string()),
-    }
 }
 
 /// Who is root in a user namespace that has a cgroup namespace too.

@@ -36,6 +36,17 @@ pub enum Error {
     /// A step in the container's own process: its text has operation, object and cause.
     #[error("{0}")]
     Step(String),
+    /// Processes of somebody else are in the cgroup.
+    #[error("use cgroup {path}: it has {processes} processes in it already", path = .path.display())]
+    InUse {
+        /// Its directory.
+        path: std::path::PathBuf,
+        /// How many.
+        processes: usize,
+    },
+    /// systemd did not do it.
+    #[error(transparent)]
+    Systemd(#[from] crate::cgroup::systemd::Error),
     /// A hook.
     #[error("run {kind} hook {path}: {cause}")]
     Hook {

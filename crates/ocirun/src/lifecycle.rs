@@ -7,7 +7,7 @@ use model::signal::Signal;
 use sys::Ctx as _;
 use sys::pidfd::PidFd;
 
-use crate::create::{Context, cgroup_error};
+use crate::create::Context;
 use crate::error::{Error, Result, point};
 use crate::hooks;
 use crate::namespaces::{Kind, Namespaces};
@@ -58,16 +58,16 @@ pub fn kill(context: &Context, id: &str, signal: Signal, whom: Whom) -> Result<(
         && status == Status::Paused
         && let Some(cgroup) = &record.cgroup
     {
-        cgroup.thaw().map_err(cgroup_error)?;
+        cgroup.thaw()?;
     }
     Ok(())
 }
 
 fn signal_all(cgroup: &crate::cgroup::Cgroup, signal: Signal) -> Result<()> {
     if let Some(named) = rustix::process::Signal::from_named_raw(signal.number()) {
-        return cgroup.signal(named).map_err(cgroup_error);
+        return cgroup.signal(named);
     }
-    for pid in cgroup.pids().map_err(cgroup_error)? {
+    for pid in cgroup.pids()? {
         match PidFd::open(pid).and_then(|process| process.signal(signal.number())) {
             Err(error) if error.is_gone() => {}
             result => result?,
@@ -125,7 +125,7 @@ pub fn delete(context: &Context, id: &str, force: Force) -> Result<Vec<String>> 
     let mut failures = Vec::new();
     if let Some(cgroup) = &record.cgroup {
         let killed = if cgroup.exists() { cgroup.signal(rustix::process::Signal::KILL) } else { Ok(()) };
-        killed.and_then(|()| cgroup.remove()).map_err(cgroup_error)?;
+        killed.and_then(|()| cgroup.remove())?;
     }
     point("oci.delete.cgroup-removed")?;
     dir.remove()?;
@@ -151,7 +151,7 @@ fn end(init: &PidFd, record: &Record) -> Result<()> {
     if let Some(cgroup) = &record.cgroup {
         // What is frozen does not die on v1.
         if cgroup.is_frozen().unwrap_or(false) {
-            cgroup.thaw().map_err(cgroup_error)?;
+            cgroup.thaw()?;
         }
     }
     let limit = std::time::Duration::from_secs(10);
@@ -173,7 +173,7 @@ pub fn pause(context: &Context, id: &str) -> Result<()> {
         return Err(wrong("pause", id, format!("container not running: {}", status.as_str())));
     }
     point("oci.pause.begin")?;
-    with_cgroup(&record, "pause")?.freeze().map_err(cgroup_error)?;
+    with_cgroup(&record, "pause")?.freeze()?;
     point("oci.pause.frozen")
 }
 
@@ -189,7 +189,7 @@ pub fn resume(context: &Context, id: &str) -> Result<()> {
         return Err(wrong("resume", id, format!("container not paused: {}", status.as_str())));
     }
     point("oci.resume.begin")?;
-    with_cgroup(&record, "resume")?.thaw().map_err(cgroup_error)?;
+    with_cgroup(&record, "resume")?.thaw()?;
     point("oci.resume.thawed")
 }
 
@@ -208,7 +208,7 @@ pub fn with_cgroup<'a>(record: &'a Record, op: &'static str) -> Result<&'a crate
 pub fn processes(context: &Context, id: &str) -> Result<Vec<i32>> {
     let dir = Dir::of(&context.root, id)?;
     let record = dir.read()?;
-    with_cgroup(&record, "list processes of")?.pids().map_err(cgroup_error)
+    with_cgroup(&record, "list processes of")?.pids()
 }
 
 /// A container as `list` shows it.

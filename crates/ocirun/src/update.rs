@@ -9,7 +9,7 @@ use sys::Ctx as _;
 
 use crate::cgroup::Devices;
 use crate::cli::{one_line_usage as usage, text, text_of};
-use crate::create::{Context, cgroup_error};
+use crate::create::Context;
 use crate::error::{Error, Result, point};
 use crate::lifecycle::with_cgroup;
 use crate::record::{Dir, MAX_DOCUMENT, Status, replace};
@@ -138,7 +138,7 @@ fn update(context: &Context, id: &str, change: &Json) -> Result<()> {
     let merged = parse(merge(if now.is_null() { Json::Object(Map::new()) } else { now }, change))?;
     let devices = if alone.devices.is_empty() { Devices::Keep } else { Devices::Set };
     point("oci.update.begin")?;
-    with_cgroup(&record, "update")?.update(&merged, devices).map_err(cgroup_error)?;
+    with_cgroup(&record, "update")?.update(&merged, devices)?;
     point("oci.update.applied")?;
     linux.resources = Some(merged);
     let bytes = serde_json::to_vec(&config).map_err(std::io::Error::from).ctx("write", "config.json")?;

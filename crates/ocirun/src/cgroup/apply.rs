@@ -11,8 +11,8 @@ use sys::Ctx as _;
 
 use super::plan::Devices;
 use super::{
-    Cgroup, DevicePolicy, Error, Facts, Layout, Place, Plan, Refused, Request, Rights, Write, bpf, plan,
-    systemd,
+    Cgroup, DevicePolicy, Error, Facts, Layout, Place, Plan, Refused, Request, Rights, Write, bpf,
+    impossible, plan, systemd,
 };
 
 impl Cgroup {
@@ -104,10 +104,7 @@ impl Cgroup {
         for one in writes {
             let Some(directory) = self.directory(&one.controller) else {
                 let object = format!("set {}", one.file);
-                return Err(Error::invalid(
-                    object,
-                    format!("the container has no cgroup of {}", one.controller),
-                ));
+                return Err(impossible(object, format!("the container has no cgroup of {}", one.controller)));
             };
             let path = directory.join(&one.file);
             let old = std::fs::read_to_string(&path).ok();
@@ -149,7 +146,7 @@ impl Cgroup {
                 usage.trim(),
                 peak.trim()
             );
-            return Error::invalid(format!("set memory limit to {}", one.value), cause);
+            return impossible(format!("set memory limit to {}", one.value), cause);
         }
         if self.unified && matches!(error.errno(), Some(libc::ENOENT | libc::EACCES | libc::EPERM)) {
             let available = number("cgroup.controllers");
@@ -157,7 +154,7 @@ impl Cgroup {
                 && !available.split_ascii_whitespace().any(|name| name == one.controller)
             {
                 let cause = format!("the controller {:?} is not available", one.controller);
-                return Error::invalid(format!("set {}", one.file), cause);
+                return impossible(format!("set {}", one.file), cause);
             }
         }
         error.into()
@@ -171,7 +168,7 @@ impl Cgroup {
 
     fn set_devices_v1(&self, policy: &DevicePolicy) -> Result<(), Error> {
         let Some(directory) = self.directory("devices") else {
-            return Err(Error::invalid("set devices.allow", "the container has no cgroup of devices"));
+            return Err(impossible("set devices.allow", "the container has no cgroup of devices"));
         };
         let list = directory.join("devices.list");
         let now = std::fs::read_to_string(&list).ctx("read", &list)?;
@@ -268,7 +265,7 @@ fn check_shares(one: &Write, path: &Path) -> Result<(), Error> {
         std::cmp::Ordering::Less => format!("{wanted} is below the smallest, {got}"),
         std::cmp::Ordering::Greater => format!("{wanted} is above the largest, {got}"),
     };
-    Err(Error::invalid("linux.resources.cpu.shares", cause))
+    Err(impossible("linux.resources.cpu.shares", cause))
 }
 
 /// What to write to have `old` again, after `one` was written.
@@ -307,7 +304,7 @@ fn refuse_used(path: &Path) -> Result<(), Error> {
             Err(Error::InUse { path: path.to_owned(), processes: text.lines().count() })
         }
         Ok(_) if frozen("cgroup.freeze", "1") || frozen("freezer.state", "FROZEN") => {
-            Err(Error::invalid(format!("use cgroup {}", path.display()), "it is frozen"))
+            Err(impossible(format!("use cgroup {}", path.display()), "it is frozen"))
         }
         _ => Ok(()),
     }

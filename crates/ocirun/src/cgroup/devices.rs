@@ -9,7 +9,7 @@ use std::fmt;
 
 use model::oci::LinuxDeviceCgroup;
 
-use super::Error;
+use super::{Error, impossible};
 
 /// Which devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,14 +108,14 @@ impl DevicePolicy {
         let mut policy = Self::default();
         for (index, rule) in rules.iter().enumerate() {
             let field = format!("linux.resources.devices[{index}]");
-            policy.apply(parse(&field, rule)?).map_err(|cause| Error::invalid(field, cause))?;
+            policy.apply(parse(&field, rule)?).map_err(|cause| impossible(field, cause))?;
         }
         for (kind, major, minor, access) in ALLOWED {
             let (devices, access) =
                 (Devices { kind, major, minor }, Access::parse(access).unwrap_or_default());
             policy
                 .apply(Rule { allow: true, devices: Some(devices), access })
-                .map_err(|cause| Error::invalid("linux.resources.devices", cause))?;
+                .map_err(|cause| impossible("linux.resources.devices", cause))?;
         }
         Ok(policy)
     }
@@ -198,7 +198,7 @@ impl DevicePolicy {
 }
 
 fn parse(field: &str, rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
-    let invalid = |cause: String| Err(Error::invalid(field, cause));
+    let invalid = |cause: String| Err(impossible(field, cause));
     let access = match rule.access.as_deref() {
         None | Some("") => return invalid("access is missing".to_owned()),
         Some(text) => match Access::parse(text) {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal};
 use sys::Ctx as _;
 
 use super::apply::write;
-use super::{Cgroup, Error, systemd};
+use super::{Cgroup, Error, impossible, systemd};
 
 /// How long the kernel may take to freeze, and dead processes to leave.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,14 +59,14 @@ impl Cgroup {
     /// There is no freezer, or it does not get done in ten seconds; then all go on.
     pub fn freeze(&self) -> Result<(), Error> {
         let Some((file, frozen, thawed)) = self.freezer() else {
-            return Err(Error::invalid("freeze cgroup", "the container has no cgroup that can be frozen"));
+            return Err(impossible("freeze cgroup", "the container has no cgroup that can be frozen"));
         };
         let deadline = Instant::now() + PATIENCE;
         write(&file, frozen)?;
         while !self.has_frozen(&file) {
             if Instant::now() > deadline {
                 write(&file, thawed)?;
-                return Err(Error::invalid(format!("freeze cgroup {}", file.display()), "it takes too long"));
+                return Err(impossible(format!("freeze cgroup {}", file.display()), "it takes too long"));
             }
             std::thread::sleep(PAUSE);
             // v1 tries only while it is told to: a process that forked while freezing is missed otherwise.
@@ -84,7 +84,7 @@ impl Cgroup {
     pub fn thaw(&self) -> Result<(), Error> {
         match self.freezer() {
             Some((file, _, thawed)) => Ok(write(&file, thawed)?),
-            None => Err(Error::invalid("thaw cgroup", "the container has no cgroup that can be frozen")),
+            None => Err(impossible("thaw cgroup", "the container has no cgroup that can be frozen")),
         }
     }
 

@@ -26,52 +26,17 @@ use std::path::{Path, PathBuf};
 use model::oci::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+
 pub use devices::{DevicePolicy, Rule};
 pub use layout::{Hierarchy, Layout};
 pub use place::{Place, Unit};
 pub use plan::{Devices, Facts, Plan, Refused, Write, plan};
 pub use stats::Stats;
 
-/// What went wrong with a cgroup.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A system call.
-    #[error(transparent)]
-    Sys(#[from] sys::Error),
-    /// `linux.resources` or `linux.cgroupsPath` ask for what can't be.
-    #[error("{object}: {cause}")]
-    Invalid {
-        /// The field.
-        object: String,
-        /// What is wrong with it.
-        cause: String,
-    },
-    /// Processes of somebody else are in it.
-    #[error("use cgroup {path}: it has {processes} processes in it already")]
-    InUse {
-        /// Its directory.
-        path: PathBuf,
-        /// How many.
-        processes: usize,
-    },
-    /// systemd did not do it.
-    #[error("{0}")]
-    Systemd(#[from] systemd::Error),
-}
-
-impl Error {
-    fn invalid(object: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self::Invalid { object: object.into(), cause: cause.into() }
-    }
-
-    /// The errno behind it, if there is one.
-    #[must_use]
-    pub fn errno(&self) -> Option<i32> {
-        match self {
-            Self::Sys(error) => error.errno(),
-            _ => None,
-        }
-    }
+/// That `object`, a field or a step, can't be.
+fn impossible(object: impl std::fmt::Display, cause: impl std::fmt::Display) -> Error {
+    Error::Step(format!("{object}: {cause}"))
 }
 
 /// Who makes the cgroup.

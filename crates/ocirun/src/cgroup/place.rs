@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Driver, Error, Layout, Rights};
+use super::{Driver, Error, Layout, Rights, impossible};
 
 /// Where a container's cgroup is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Place {
 
     fn systemd(path: Option<&str>, id: &str, rights: Rights, layout: &Layout) -> Result<Self, Error> {
         let user = rights == Rights::Rootless;
-        let invalid = |cause: String| Error::invalid("linux.cgroupsPath", cause);
+        let invalid = |cause: String| impossible("linux.cgroupsPath", cause);
         let default = format!(":runc:{id}");
         let path = path.unwrap_or(&default);
         let parts: Vec<&str> = path.split(':').collect();

@@ -2,7 +2,7 @@
 
 use model::oci::LinuxResources;
 
-use super::{Cgroup, DevicePolicy, Error, plan_v1, plan_v2};
+use super::{Cgroup, DevicePolicy, Error, impossible, plan_v1, plan_v2};
 
 /// Everything that is to be done to a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn set<T: Copy + PartialEq + Default>(value: Option<T>) -> Option<T> 
 /// Page sizes are names of files, so no path may hide in them.
 pub(super) fn file_part<'a>(object: &str, name: &'a str) -> Result<&'a str, Error> {
     if name.is_empty() || name.contains('/') {
-        return Err(Error::invalid(object, format!("{name:?} is no name of a file")));
+        return Err(impossible(object, format!("{name:?} is no name of a file")));
     }
     Ok(name)
 }

@@ -2,12 +2,12 @@
 
 use model::oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::Error;
 use super::plan::{Facts, Refused, Write, Writes, file_part, set};
+use super::{Error, impossible};
 
 pub(super) fn writes(resources: &LinuxResources, facts: Facts) -> Result<Vec<Write>, Error> {
     if !resources.unified.is_empty() {
-        return Err(Error::invalid("linux.resources.unified", "cannot be used on cgroup v1"));
+        return Err(impossible("linux.resources.unified", "cannot be used on cgroup v1"));
     }
     let mut out = Writes::default();
     if let Some(cpu) = &resources.cpu {
@@ -100,7 +100,7 @@ fn memory(out: &mut Writes, memory: &LinuxMemory, facts: Facts) -> Result<(), Er
         None | Some(u64::MAX) => {}
         Some(value) => {
             let cause = format!("{value} is not between 0 and 100");
-            return Err(Error::invalid("linux.resources.memory.swappiness", cause));
+            return Err(impossible("linux.resources.memory.swappiness", cause));
         }
     }
     Ok(())

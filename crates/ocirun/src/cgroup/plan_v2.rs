@@ -3,7 +3,7 @@
 use model::oci::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::plan::{Facts, Refused, Write, Writes, file_part, set};
-use super::{Error, plan_v1};
+use super::{Error, impossible, plan_v1};
 
 /// Microseconds of a period when only a quota is given: the kernel's own default.
 const PERIOD_US: u64 = 100_000;
@@ -53,7 +53,7 @@ fn memory(out: &mut Writes, memory: &LinuxMemory, facts: Facts) -> Result<(), Er
         && limit.unsigned_abs() < usage
     {
         let cause = format!("{limit} is below the {usage} bytes in use");
-        return Err(Error::invalid("linux.resources.memory.limit", cause));
+        return Err(impossible("linux.resources.memory.limit", cause));
     }
     if let Some(swap) = swap(limit, set(memory.swap))? {
         // Without swap there is nothing to forbid or to allow.
@@ -72,7 +72,7 @@ fn memory(out: &mut Writes, memory: &LinuxMemory, facts: Facts) -> Result<(), Er
 
 /// v1 limits memory and swap together, v2 swap alone.
 pub(super) fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, Error> {
-    let invalid = |cause| Err(Error::invalid("linux.resources.memory.swap", cause));
+    let invalid = |cause| Err(impossible("linux.resources.memory.swap", cause));
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
@@ -93,7 +93,7 @@ fn cpu(out: &mut Writes, cpu: &LinuxCpu) -> Result<(), Error> {
     if cpu.realtime_period.is_some_and(|value| value != 0)
         || cpu.realtime_runtime.is_some_and(|value| value != 0)
     {
-        return Err(Error::invalid("linux.resources.cpu", "real time limits cannot be used on cgroup v2"));
+        return Err(impossible("linux.resources.cpu", "real time limits cannot be used on cgroup v2"));
     }
     // cgroup v2 refuses a weight where cpu.idle is 1, and such a group has none.
     if let Some(idle) = cpu.idle {

@@ -343,7 +343,7 @@ pub fn cgroups_of(pid: i32) -> Result<Vec<PathBuf>> {
         let line = lines.iter().find(|line| has(&line.controllers))?;
         Some(mount.join(line.path.trim_start_matches('/')))
     };
-    let mut found: Vec<PathBuf> = match Layout::detect().map_err(crate::create::cgroup_error)? {
+    let mut found: Vec<PathBuf> = match Layout::detect()? {
         Layout::V2 { root, .. } => at(&root, "").into_iter().collect(),
         Layout::V1 { hierarchies } => {
             hierarchies.iter().filter_map(|one| at(&one.mount, &one.controller)).collect()

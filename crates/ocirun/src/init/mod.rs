@@ -173,9 +173,10 @@ fn go_on(plan: &InitPlan, mut given: Given, settled: Settled) -> ! {
 }
 
 /// Lets whoever started this take a copy of the notify descriptor: `write` is the one call that a filter never notifies.
+/// Ends this process if it was not taken: the program must not run, and why is told there.
 ///
 /// # Errors
-/// The system's; there is no answer, as where nobody listens: then the program must not run.
+/// The system's.
 pub(crate) fn hand_over(connection: &OwnedFd, listener: &OwnedFd) -> Result<()> {
     use std::os::fd::AsRawFd as _;
     let message = format!("l{}", listener.as_raw_fd());
@@ -183,7 +184,7 @@ pub(crate) fn hand_over(connection: &OwnedFd, listener: &OwnedFd) -> Result<()> 
     let mut answer = [0u8; 1];
     match rustix::io::read(connection, &mut answer).ctx("receive", "answer to the notify descriptor")? {
         1 => Ok(()),
-        _ => Err(Error::other("hand over", "notify descriptor", "nobody took it")),
+        _ => spawn::exit_now(255),
     }
 }
 

@@ -68,7 +68,7 @@ pub enum Error {
         result: String,
     },
     /// An annotation that is no property.
-    #[error("annotation {0}: not a value of a systemd property")]
+    #[error("annotation {0}: no systemd property that annotations may set, or no value of it")]
     Annotation(String),
 }
 

@@ -14,27 +14,10 @@ use super::wire::Value;
 pub struct Property(pub String, pub Value);
 
 const ANNOTATION: &str = "org.systemd.property.";
-/// Beginnings of the properties' names that annotations may set: what concerns the unit itself and is no
-/// relation to another one (`Conflicts` and its like stop units of the host), nor its place or its devices.
-const SETTABLE: [&str; 17] = [
-    "After",
-    "AllowedCPUs",
-    "AllowedMemoryNodes",
-    "BlockIO",
-    "CPU",
-    "CollectMode",
-    "Delegate",
-    "IO",
-    "Kill",
-    "ManagedOOM",
-    "Memory",
-    "RuntimeMax",
-    "SendSIG",
-    "StartupCPU",
-    "StartupIO",
-    "Tasks",
-    "Timeout",
-];
+/// Beginnings of the properties' names that annotations may set: how and when systemd ends the unit. Not its relations to
+/// others (`Conflicts` and its like stop units of the host), its place, its devices, or its limits: who may write an
+/// annotation need not be who may say how much of the machine a container gets.
+const SETTABLE: [&str; 5] = ["CollectMode", "Kill", "RuntimeMax", "SendSIG", "Timeout"];
 
 /// `a(sv)` of them.
 pub(super) fn array(properties: &[Property]) -> Value {
@@ -227,11 +210,12 @@ mod tests {
             Some(("CollectMode", Value::Str("inactive-or-failed".into()))),
         );
         check("KillMode", "\"mixed\"", Some(("KillMode", Value::Str("mixed".into()))));
-        check("Delegate", "true", Some(("Delegate", Value::Bool(true))));
-        check("CPUWeight", "7", Some(("CPUWeight", Value::I32(7))));
+        check("SendSIGKILL", "true", Some(("SendSIGKILL", Value::Bool(true))));
+        check("KillSignal", "7", Some(("KillSignal", Value::I32(7))));
         let list = Value::Array("s", vec![Value::Str("a".into()), Value::Str("b".into())]);
-        check("After", "['a', 'b']", Some(("After", list)));
-        for (name, text) in [("x", "1"), ("lower", "1"), ("CPU_X", "1"), ("CPUX", "word"), ("CPUX", "'a'b'")]
+        check("KillX", "['a', 'b']", Some(("KillX", list)));
+        for (name, text) in
+            [("x", "1"), ("lower", "1"), ("Kill_X", "1"), ("KillX", "word"), ("KillX", "'a'b'")]
         {
             check(name, text, None);
         }
@@ -252,6 +236,35 @@ mod tests {
         ] {
             assert_eq!(annotation(name, "['sshd.service']"), None, "{name}");
             assert_eq!(annotation(name, "'auto'"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn annotations_change_no_limit() {
+        for name in [
+            "MemoryMax",
+            "MemoryLimit",
+            "MemorySwapMax",
+            "CPUWeight",
+            "CPUQuotaPerSecUSec",
+            "CPUQuota",
+            "TasksMax",
+            "AllowedCPUs",
+            "AllowedMemoryNodes",
+            "IOWeight",
+            "BlockIOWeight",
+            "IOReadBandwidthMax",
+            "ManagedOOMSwap",
+            "Delegate",
+            "DelegateControllers",
+            "StartupCPUWeight",
+            "After",
+            "LimitNOFILE",
+            "DisableControllers",
+        ] {
+            for text in ["uint64 18446744073709551615", "true", "7", "'kill'", "['a']"] {
+                assert_eq!(annotation(name, text), None, "{name} {text}");
+            }
         }
     }
 
