@@ -9,7 +9,7 @@ use testkit::wait_until;
 use super::case::{Crun, Run, Runc, Runtime, Wharf, call};
 
 /// What differs and why: with whom (nothing: with both), a file, a piece of the lines that differ, the reason.
-const DIFFERENCES: [(Option<Runtime>, &str, &str, &str); 11] = [
+const DIFFERENCES: [(Option<Runtime>, &str, &str, &str); 12] = [
     (None, "mountinfo", "/ /sys/fs/cgroup ", "they leave the directory of the hierarchies writable"),
     (
         None,
@@ -34,6 +34,12 @@ const DIFFERENCES: [(Option<Runtime>, &str, &str, &str); 11] = [
     (Some(Crun), "mountinfo", "/fs /proc/fs ", "as above"),
     (Some(Crun), "mountinfo", "/irq /proc/irq ", "as above"),
     (Some(Crun), "mountinfo", "/sys /proc/sys ", "as above"),
+    (
+        Some(Runc),
+        "limits",
+        "Max open files",
+        "Go raises its own soft limit, and sometimes the exec's with it",
+    ),
     (Some(Crun), "oom_score_adj", "", "crun does not set it for an exec"),
     (Some(Crun), "stat", "leads ", "crun gives an exec without a terminal no session of its own"),
 ];
@@ -147,6 +153,9 @@ impl Live {
         for file in ["personality", "coredump_filter", "attr/current", "loginuid"] {
             out.insert(file, lines(file));
         }
+        // What is mapped and with which rights; where, is chance.
+        let maps = lines("maps").iter().map(|line| mapping(line)).collect::<std::collections::BTreeSet<_>>();
+        out.insert("maps", maps.into_iter().collect());
         out.insert("environ", read("environ").split('\0').map(str::to_owned).collect());
         out.insert("status", lines("status").iter().filter_map(|line| status(line)).collect());
         out.insert("mountinfo", lines("mountinfo").iter().map(|line| mount(line)).collect());
@@ -207,6 +216,12 @@ fn descriptors(pid: i32, run: &Run) -> Vec<String> {
         .collect();
     all.sort();
     all
+}
+
+/// Rights and name of a line of `maps`.
+fn mapping(line: &str) -> String {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    format!("{} {}", fields.next().unwrap_or_default(), fields.nth(3).unwrap_or("anonymous"))
 }
 
 /// A line of `status`, unless it differs by chance.

@@ -40,6 +40,7 @@ fn there_are_enough_cases() {
     ];
     let mut names: Vec<&str> = all.iter().flatten().map(case::Case::name).collect();
     let count = names.len();
+    eprintln!("{count} cases, each with wharf-oci, runc and crun");
     assert!(count >= 150, "{count} cases");
     names.sort_unstable();
     names.dedup();
