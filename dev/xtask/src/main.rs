@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod command;
 mod dist;
+mod faults;
 mod fuzz;
 mod programs;
 mod source;
@@ -62,7 +63,7 @@ enum Task {
     },
     /// Run the pure tests under Miri, where a nightly toolchain has it.
     Miri,
-    /// Walk all failpoints, with delays too.
+    /// Walk all failpoints with each kind of fault, and write what they cost into docs/reliability.md.
     Faults,
     /// Measure us beside the installed peers and write docs/benchmarks.
     Bench {
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
         Task::Fuzz { seconds, cases } => fuzz::run(seconds, cases),
         Task::Audit { database } => audit::audit(database.as_deref()),
         Task::Miri => audit::miri(),
-        Task::Faults => test::faults(),
+        Task::Faults => faults::run(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Soak { minutes } => {
             bench::run(&["soak".to_owned(), "--minutes".to_owned(), minutes.to_string()])

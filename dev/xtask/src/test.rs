@@ -19,7 +19,7 @@ const MATRIX: [(&str, &str); 5] = [
 
 /// All of the workspace's tests but the suite that the matrix runs.
 const WORKSPACE: &str = "not (package(runtime) and binary(it))";
-const SUITE: &str = "package(runtime) and binary(it)";
+pub(crate) const SUITE: &str = "package(runtime) and binary(it)";
 
 /// What came of a group.
 pub(crate) struct Outcome {
@@ -142,7 +142,8 @@ pub(crate) fn nextest_outcome(group: &str, good: bool, text: &str) -> Outcome {
             outcome.notes.push(line.to_owned());
         }
     }
-    let untested = head.lines().map(str::trim).filter(|line| line.contains("NOT TESTED:"));
+    let told = |line: &&str| line.contains("NOT TESTED:") || line.contains(" points walked with ");
+    let untested = head.lines().map(str::trim).filter(told);
     outcome.notes.extend(untested.map(str::to_owned));
     outcome.notes.sort();
     outcome.notes.dedup();
@@ -204,28 +205,6 @@ pub(crate) fn documentation() -> Result<bool> {
     )?;
     println!("{}", root().join("target/doc").display());
     Ok(true)
-}
-
-/// Walks all failpoints, also with a delay at each, and says how many there were.
-pub(crate) fn faults() -> Result<bool> {
-    let mut command = cargo();
-    command
-        .args(["nextest", "run", "--workspace", "--color", "never", "--no-capture"])
-        .args(["-E", "package(runtime) and binary(it) and test(/_every_point|_failing$/)"])
-        .envs([
-            ("WHARF_TEST_RUNTIME", "wharf-oci"),
-            ("WHARF_TEST_MONITOR", "wharf-monitor"),
-            ("WHARF_FAULTS", "all"),
-        ])
-        .env("WHARF_PROGRAMS", programs::directory(false));
-    programs::build(false)?;
-    let (good, text) = tee(&command)?;
-    for line in text.lines().filter(|line| line.contains(" walked with ")) {
-        println!("{line}");
-    }
-    let outcome = nextest_outcome("faults", good, &text);
-    println!("{} passed, {} failed", outcome.passed, outcome.failed);
-    Ok(outcome.good)
 }
 
 #[cfg(test)]

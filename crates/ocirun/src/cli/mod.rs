@@ -173,12 +173,18 @@ pub(crate) fn connect_console(parser: &mut lexopt::Parser) -> Result<std::os::fd
     Ok(connect(path, Kind::Stream, Blocking::Yes)?)
 }
 
-/// The number of descriptors that the command line hands on. Whether it is one is told later.
+/// The number of descriptors that the command line hands on, by their number or as the file of an option. Whether it
+/// is one is told later.
 fn preserved_early(args: &[OsString]) -> u32 {
     const OPTION: &str = "--preserve-fds";
     let mut found = 0;
     for (index, arg) in args.iter().enumerate() {
-        let Some(value) = arg.to_str().and_then(|arg| arg.strip_prefix(OPTION)) else { continue };
+        let arg = arg.to_str().unwrap_or_default();
+        if let Some((_, fd)) = arg.split_once("/proc/self/fd/") {
+            let fd = fd.parse().unwrap_or(0_u32).min(1 << 16);
+            found = found.max(fd.saturating_sub(2));
+        }
+        let Some(value) = arg.strip_prefix(OPTION) else { continue };
         let next = args.get(index + 1).and_then(|arg| arg.to_str());
         let value = value.strip_prefix('=').or(next).unwrap_or_default();
         found = found.max(value.parse().unwrap_or(0).min(1 << 16));
@@ -227,4 +233,18 @@ fn delete(context: &Context, parser: &mut lexopt::Parser, log: &mut log::Log) ->
         log.warning(&failure);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preserved_early;
+
+    #[test]
+    fn descriptors_that_the_command_line_names_are_kept() {
+        let kept = |line: &str| preserved_early(&line.split(' ').map(Into::into).collect::<Vec<_>>());
+        assert_eq!(kept("wharf-oci create --bundle /x id"), 0);
+        assert_eq!(kept("wharf-oci create --preserve-fds=2 id"), 2);
+        assert_eq!(kept("wharf-oci --log /proc/self/fd/4 exec --process=/proc/self/fd/3 id"), 2);
+        assert_eq!(kept("wharf-oci --log /proc/self/fd/0 exec --process /proc/self/fd/x id"), 0);
+    }
 }
