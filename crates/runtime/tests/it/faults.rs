@@ -60,11 +60,29 @@ impl Course {
 }
 
 /// Which processes have the fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Side {
     Library,
-    Programs,
+    Monitor,
+    Runtime,
 }
+
+const SIDES: [Side; 3] = [Side::Library, Side::Monitor, Side::Runtime];
+
+impl Side {
+    /// Where it writes the points that it passes.
+    fn trace(self) -> &'static str {
+        match self {
+            Self::Library => "trace-library",
+            Self::Monitor => "trace-wharf-monitor",
+            Self::Runtime => "trace-wharf-oci",
+        }
+    }
+}
+
+/// Where the programs read what is to happen.
+const POINTS: [(Side, &str); 2] =
+    [(Side::Monitor, "points-wharf-monitor"), (Side::Runtime, "points-wharf-oci")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -94,10 +112,9 @@ impl Case {
         }
     }
 
-    /// Whether the monitor, who sees output and exit, may be what fails.
+    /// Whether the monitor, who sees output and exit, is what fails.
     fn blind(&self) -> bool {
-        let monitor = self.name.starts_with("monitor.") || self.name.starts_with("durable.");
-        self.action != Action::Sleep && self.side == Side::Programs && monitor
+        self.action != Action::Sleep && self.side == Side::Monitor
     }
 }
 
@@ -168,8 +185,9 @@ impl Walk {
 
     /// Runs a victim to its end or death.
     fn victim(&self, id: &str, course: Course, rule: &str, side: Side) {
-        let programs = if side == Side::Programs { rule } else { "" };
-        fs::write(self.file("points"), programs).expect("write");
+        for (program, file) in POINTS {
+            fs::write(self.file(file), if side == program { rule } else { "" }).expect("write");
+        }
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", "faults::life::victim", "--ignored", "--nocapture", "--test-threads=1"]);
         let bundle = if course == Course::Stubborn { &self.stubborn } else { &self.bundle };
@@ -177,7 +195,7 @@ impl Walk {
         command.env("WALK_COURSE", format!("{course:?}")).env("WALK_DIR", self.kit.scratch.path());
         command
             .env("WALK_FACTS", self.file("facts"))
-            .env("WHARF_FAILPOINTS_TRACE", self.file("trace-library"));
+            .env("WHARF_FAILPOINTS_TRACE", self.file(Side::Library.trace()));
         command.env("WHARF_FAILPOINTS", if side == Side::Library { rule } else { "" });
         let told = fs::File::create(self.file("told")).expect("create");
         let errors = told.try_clone().expect("clone");
@@ -195,15 +213,18 @@ impl Walk {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        fs::write(self.file("points"), "").expect("write");
+        for (_, file) in POINTS {
+            fs::write(self.file(file), "").expect("write");
+        }
         let told = fs::read_to_string(self.file("told")).unwrap_or_default();
         let killed = status.signal() == Some(9) && side == Side::Library;
         assert!(status.success() || killed, "{rule} in {side:?} of {course:?}: {status}: {told}");
     }
 
     fn fresh(&self) {
-        for file in ["facts", "trace-library", "trace-programs"] {
-            fs::write(self.file(file), "").expect("write");
+        fs::write(self.file("facts"), "").expect("write");
+        for side in SIDES {
+            fs::write(self.file(side.trace()), "").expect("write");
         }
     }
 
@@ -231,12 +252,11 @@ impl Walk {
     /// The points that a course passes when nothing goes wrong, and where.
     fn passes(&self, course: Course) -> Vec<(Side, BTreeSet<String>)> {
         self.case(&Case { name: String::new(), action: Action::Sleep, course, side: Side::Library });
-        [(Side::Library, "trace-library"), (Side::Programs, "trace-programs")]
-            .map(|(side, file)| {
-                let trace = fs::read_to_string(self.file(file)).expect("a trace");
-                (side, trace.lines().map(str::to_owned).collect())
-            })
-            .into()
+        let passed = |side: Side| {
+            let trace = fs::read_to_string(self.file(side.trace())).expect("a trace");
+            (side, trace.lines().map(str::to_owned).collect())
+        };
+        SIDES.map(passed).into()
     }
 
     /// One life with a fault in it, and what is there afterwards. Gives what it cost, if the point was passed.
@@ -251,11 +271,11 @@ impl Walk {
         let rule = if case.name.is_empty() { String::new() } else { case.rule() };
         self.victim(&id, case.course, &rule, case.side);
         let facts = Facts::read(&self.file("facts"));
-        let passed = ["trace-library", "trace-programs"].iter().any(|file| {
-            let trace = fs::read_to_string(self.file(file)).unwrap_or_default();
+        let passed = SIDES.iter().any(|side| {
+            let trace = fs::read_to_string(self.file(side.trace())).unwrap_or_default();
             trace.lines().any(|name| name == case.name)
         });
-        if case.side == Side::Programs && case.name.starts_with("oci.delete.") {
+        if case.side == Side::Runtime && case.name.starts_with("oci.delete.") {
             // A runtime that never gets to delete keeps its own record, which it can be told to delete.
             let program = self.file("wharf-oci");
             let deleted = Command::new(program).args(["delete", "--force", &id]).status();
@@ -289,7 +309,7 @@ impl Walk {
         }
     }
 
-    /// All names, each in the courses and processes that it is walked in.
+    /// All names, each in each process that passes it, in the first course in which it does; and those that none does.
     fn cases(&self, action: Action) -> (Vec<Case>, BTreeSet<String>) {
         let mut names = points::in_source();
         let (mut cases, mut done) = (Vec::new(), BTreeSet::new());
@@ -299,21 +319,21 @@ impl Walk {
                 println!("NOT TESTED: points that no course passes: there is no source here");
                 names = passes.iter().flat_map(|(_, passed)| passed.clone()).collect();
             }
-            for (side, passed) in &passes {
-                for name in passed.iter().filter(|name| names.contains(*name) && !done.contains(*name)) {
-                    cases.push(Case { name: name.clone(), action, course, side: *side });
+            for (side, passed) in passes {
+                for name in passed.into_iter().filter(|name| names.contains(name)) {
+                    if done.insert((name.clone(), side)) {
+                        cases.push(Case { name, action, course, side });
+                    }
                 }
             }
-            done.extend(passes.into_iter().flat_map(|(_, passed)| passed));
         }
-        let never = names.difference(&done).cloned().collect();
-        (cases, never)
+        names.retain(|name| SIDES.iter().all(|side| !done.contains(&(name.clone(), *side))));
+        (cases, names)
     }
 
     fn finish(self) {
-        for file in
-            ["points", "wharf-oci", "wharf-monitor", "facts", "told", "trace-library", "trace-programs"]
-        {
+        let traces = SIDES.map(Side::trace).into_iter().chain(POINTS.map(|(_, file)| file));
+        for file in traces.chain(["wharf-oci", "wharf-monitor", "facts", "told"]) {
             fs::remove_file(self.file(file)).expect("remove");
         }
         drop((self.bundle, self.stubborn));
@@ -326,8 +346,8 @@ fn script(dir: &Path, program: &Path) -> PathBuf {
     let name = program.file_name().expect("a name").to_str().expect("a name");
     let (place, program) = (dir.display(), program.display());
     let text = format!(
-        "#!/bin/sh\nexport WHARF_FAILPOINTS=\"$(cat {place}/points 2>/dev/null)\"\n\
-         export WHARF_FAILPOINTS_TRACE={place}/trace-programs\n\
+        "#!/bin/sh\nexport WHARF_FAILPOINTS=\"$(cat {place}/points-{name} 2>/dev/null)\"\n\
+         export WHARF_FAILPOINTS_TRACE={place}/trace-{name}\n\
          exec {program} \"$@\"\n"
     );
     testkit::script(dir, name, &text)
