@@ -366,6 +366,10 @@ impl Session<'_> {
     fn tell_ended(&mut self, key: u32, exit: Exit, message: String, usage: model::Usage) {
         let result = ExecResult { exit, message, finished_ns: finish::now_ns(), usage };
         self.with_control(|control, _, poll| control.exec_ended(ExecKey(key), &result, poll));
+        if !self.execs.any() {
+            // The next may be long in coming.
+            sys::solo::give_back_memory();
+        }
     }
 
     pub(super) fn cancel(&mut self, key: ExecKey) -> io::Result<()> {

@@ -13,8 +13,19 @@ use crate::stand::{Stand, is_there};
 
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
-fn served() -> (Stand, Client) {
-    serve(Stand::new(Bundle::shell("exec", SLEEPER)))
+/// Once with execs that the monitor clones itself, and once with a runtime of a name that it does not know.
+fn each_way(test: impl Fn(&Stand, Client)) {
+    for name in ["runc", "another"] {
+        let mut stand = Stand::new(Bundle::shell("exec", SLEEPER).seccomp());
+        let calls = stand.dir.join("calls");
+        let runc = testkit::require("runc");
+        let text = format!("#!/bin/sh\necho \"$*\" >>{}\nexec {} \"$@\"\n", calls.display(), runc.display());
+        stand.runtime = testkit::script(&stand.dir, name, &text);
+        let (stand, client) = serve(stand);
+        test(&stand, client);
+        let called = std::fs::read_to_string(&calls).unwrap().contains(" exec ");
+        assert_eq!(called, name == "another", "{name}");
+    }
 }
 
 fn serve(stand: Stand) -> (Stand, Client) {
@@ -45,47 +56,85 @@ fn begin(
 
 #[test]
 fn output_goes_straight_to_the_clients_pipes() {
-    let (stand, mut client) = served();
-    let ((mut out, out_end), (mut err, err_end)) = (pipe(), pipe());
-    let (stdin, mut feed) = pipe();
-    let stdin = OwnedFd::from(stdin);
-    let args = ["sh", "-c", "read x; echo out-$x; echo err >&2; exit 7"];
-    let fds = [(FdRole::Stdin, &stdin), (FdRole::Stdout, &out_end), (FdRole::Stderr, &err_end)];
-    let started = begin(&stand, &mut client, &args, false, None, &fds).unwrap();
-    drop((out_end, err_end, stdin));
-    assert!(started.pid > 0 && started.terminal.is_none());
-    rustix::io::write(&mut feed, b"hi\n").unwrap();
-    let (mut text, mut errors) = (String::new(), String::new());
-    out.read_to_string(&mut text).unwrap();
-    err.read_to_string(&mut errors).unwrap();
-    assert_eq!((text.as_str(), errors.as_str()), ("out-hi\n", "err\n"));
-    let result = client.exec_end(&started).unwrap();
-    assert_eq!((result.exit, result.message.as_str()), (Exit::Code(7), ""));
-    assert!(result.finished_ns > 0);
-    assert!(!stand.bundle.path().join(".exec-1.pid").exists());
+    each_way(|stand, mut client| {
+        let ((mut out, out_end), (mut err, err_end)) = (pipe(), pipe());
+        let (stdin, mut feed) = pipe();
+        let stdin = OwnedFd::from(stdin);
+        let args = ["sh", "-c", "read x; echo out-$x; echo err >&2; exit 7"];
+        let fds = [(FdRole::Stdin, &stdin), (FdRole::Stdout, &out_end), (FdRole::Stderr, &err_end)];
+        let started = begin(stand, &mut client, &args, false, None, &fds).unwrap();
+        drop((out_end, err_end, stdin));
+        assert!(started.pid > 0 && started.terminal.is_none());
+        rustix::io::write(&mut feed, b"hi\n").unwrap();
+        let (mut text, mut errors) = (String::new(), String::new());
+        out.read_to_string(&mut text).unwrap();
+        err.read_to_string(&mut errors).unwrap();
+        assert_eq!((text.as_str(), errors.as_str()), ("out-hi\n", "err\n"));
+        let result = client.exec_end(&started).unwrap();
+        assert_eq!((result.exit, result.message.as_str()), (Exit::Code(7), ""));
+        assert!(result.finished_ns > 0);
+        assert!(!stand.bundle.path().join(".exec-1.pid").exists());
+    });
 }
 
 #[test]
 fn many_at_once_each_with_its_own_end() {
-    let (stand, mut client) = served();
-    let started: Vec<_> = (0..12)
-        .map(|n| begin(&stand, &mut client, &["sh", "-c", &format!("exit {n}")], false, None, &[]).unwrap())
-        .collect();
-    for (n, started) in started.iter().enumerate().rev() {
-        let exit = client.exec_end(started).unwrap().exit;
-        assert_eq!(exit, Exit::Code(u8::try_from(n).unwrap()));
-    }
-    assert_eq!(client.state().unwrap().execs, 0);
+    each_way(|stand, mut client| {
+        let started: Vec<_> = (0..12)
+            .map(|n| {
+                begin(stand, &mut client, &["sh", "-c", &format!("exit {n}")], false, None, &[]).unwrap()
+            })
+            .collect();
+        for (n, started) in started.iter().enumerate().rev() {
+            let exit = client.exec_end(started).unwrap().exit;
+            assert_eq!(exit, Exit::Code(u8::try_from(n).unwrap()));
+        }
+        assert_eq!(client.state().unwrap().execs, 0);
+    });
 }
 
 #[test]
-fn what_is_not_there_is_a_start_error_in_the_runtimes_words() {
-    let (stand, mut client) = served();
-    let result = begin(&stand, &mut client, &["/no/such/thing"], false, None, &[]).unwrap_err();
-    assert_eq!(result.exit, Exit::StartError);
-    assert!(result.message.contains("/no/such/thing"), "{}", result.message);
-    let started = begin(&stand, &mut client, &["true"], false, None, &[]).unwrap();
-    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(0));
+fn what_is_not_there_is_a_start_error_in_words() {
+    each_way(|stand, mut client| {
+        let result = begin(stand, &mut client, &["/no/such/thing"], false, None, &[]).unwrap_err();
+        assert_eq!(result.exit, Exit::StartError);
+        assert!(result.message.contains("/no/such/thing"), "{}", result.message);
+        let started = begin(stand, &mut client, &["true"], false, None, &[]).unwrap();
+        assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(0));
+    });
+}
+
+#[test]
+fn a_process_is_the_same_whoever_starts_it() {
+    // Of the cgroups, not the freezer's, where an exec may have one of its own.
+    let look = "grep -E '^(Umask|Uid|Gid|Groups|Cap|NoNew|Seccomp|Sig|Shd|Cpus_allowed:)' /proc/self/status; \
+                cat /proc/self/limits /proc/self/oom_score_adj /proc/self/personality; \
+                grep -v freezer /proc/self/cgroup; ls /proc/self/fd | wc -l; \
+                cd /proc/self/ns; for n in *; do readlink $n; done; pwd; env | sort; cat /proc/self/sessionid";
+    let seen = std::cell::RefCell::new(Vec::new());
+    each_way(|stand, mut client| {
+        let (mut out, end) = pipe();
+        let mut process = stand.process_json(&["sh", "-c", look], false);
+        process["rlimits"] = serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+        // No umask: runc before 1.2 takes none from the process of an exec.
+        process["user"] = serde_json::json!({"uid": 7, "gid": 8, "additionalGids": [9]});
+        let exec = Exec { process: Some(process), timeout_ms: None, kill_on_close: false };
+        let started = client.exec(exec, &[(FdRole::Stdout, end.as_fd())]).unwrap().unwrap();
+        drop(end);
+        let mut text = String::new();
+        out.read_to_string(&mut text).unwrap();
+        client.exec_end(&started).unwrap();
+        let id = stand.id().to_owned();
+        seen.borrow_mut().push(text.replace(&id, "ID"));
+    });
+    let seen = seen.into_inner();
+    let spaces = |text: &str| {
+        // Each container has namespaces of its own: their numbers differ, their kinds do not.
+        let name = |line: &str| line.split_once(":[").map_or(line.to_owned(), |(kind, _)| kind.to_owned());
+        text.lines().map(name).collect::<Vec<_>>()
+    };
+    assert!(seen[0].contains("Seccomp:") && seen[0].lines().count() > 40, "{}", seen[0]);
+    assert_eq!(spaces(&seen[0]), spaces(&seen[1]));
 }
 
 /// A child in a session of its own, and a parent that waits.
@@ -112,18 +161,19 @@ fn command_of(pid: &str) -> String {
 
 #[test]
 fn a_time_out_kills_the_whole_tree() {
-    let (stand, mut client) = served();
-    let (mut out, end) = pipe();
-    let started = begin(&stand, &mut client, &TREE, false, Some(1500), &[(FdRole::Stdout, &end)]).unwrap();
-    drop(end);
-    let result = client.exec_end(&started).unwrap();
-    assert_eq!(result.exit, Exit::TimedOut);
-    // Nobody of the tree holds the pipe any more.
-    let mut text = String::new();
-    out.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "up\n");
-    wait_until("the tree is gone", || sleepers(&stand) == 0);
-    assert!(is_there(stand.monitor_pid()));
+    each_way(|stand, mut client| {
+        let (mut out, end) = pipe();
+        let started = begin(stand, &mut client, &TREE, false, Some(1500), &[(FdRole::Stdout, &end)]).unwrap();
+        drop(end);
+        let result = client.exec_end(&started).unwrap();
+        assert_eq!(result.exit, Exit::TimedOut);
+        // Nobody of the tree holds the pipe any more.
+        let mut text = String::new();
+        out.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "up\n");
+        wait_until("the tree is gone", || sleepers(stand) == 0);
+        assert!(is_there(stand.monitor_pid()));
+    });
 }
 
 #[test]
@@ -154,17 +204,18 @@ fn crun_serves_execs_too() {
 
 #[test]
 fn cancel_kills_the_whole_tree() {
-    let (stand, mut client) = served();
-    let (mut out, end) = pipe();
-    let started = begin(&stand, &mut client, &TREE, false, None, &[(FdRole::Stdout, &end)]).unwrap();
-    drop(end);
-    let mut up = [0u8; 3];
-    out.read_exact(&mut up).unwrap();
-    client.act(Op::ExecCancel { exec: started.exec }, &[]).unwrap();
-    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Signal(9));
-    let mut text = String::new();
-    out.read_to_string(&mut text).unwrap();
-    wait_until("the tree is gone", || sleepers(&stand) == 0);
+    each_way(|stand, mut client| {
+        let (mut out, end) = pipe();
+        let started = begin(stand, &mut client, &TREE, false, None, &[(FdRole::Stdout, &end)]).unwrap();
+        drop(end);
+        let mut up = [0u8; 3];
+        out.read_exact(&mut up).unwrap();
+        client.act(Op::ExecCancel { exec: started.exec }, &[]).unwrap();
+        assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Signal(9));
+        let mut text = String::new();
+        out.read_to_string(&mut text).unwrap();
+        wait_until("the tree is gone", || sleepers(stand) == 0);
+    });
 }
 
 #[test]
@@ -188,74 +239,78 @@ fn a_runtime_that_hangs_is_ended_by_the_time_out() {
 
 #[test]
 fn an_exec_on_a_terminal() {
-    let (stand, mut client) = served();
-    let args = ["sh", "-c", "test -t 0 && echo tty; read x; stty size; exit 3"];
-    let started = begin(&stand, &mut client, &args, true, None, &[]).unwrap();
-    let master = started.terminal.as_ref().expect("the terminal's master");
-    client.act(Op::ExecResize { exec: started.exec, rows: 30, columns: 90 }, &[]).unwrap();
-    rustix::io::write(master, b"x\n").unwrap();
-    let mut seen = String::new();
-    wait_until("the size", || {
-        let mut buffer = [0u8; 1024];
-        if let Ok(len) = rustix::io::read(master, &mut buffer) {
-            seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
-        }
-        seen.contains("30 90")
+    each_way(|stand, mut client| {
+        let args = ["sh", "-c", "test -t 0 && echo tty; read x; stty size; exit 3"];
+        let started = begin(stand, &mut client, &args, true, None, &[]).unwrap();
+        let master = started.terminal.as_ref().expect("the terminal's master");
+        client.act(Op::ExecResize { exec: started.exec, rows: 30, columns: 90 }, &[]).unwrap();
+        rustix::io::write(master, b"x\n").unwrap();
+        let mut seen = String::new();
+        wait_until("the size", || {
+            let mut buffer = [0u8; 1024];
+            if let Ok(len) = rustix::io::read(master, &mut buffer) {
+                seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+            }
+            seen.contains("30 90")
+        });
+        assert!(seen.contains("tty\r\n"), "{seen:?}");
+        assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(3));
     });
-    assert!(seen.contains("tty\r\n"), "{seen:?}");
-    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(3));
 }
 
 #[test]
 fn signals_reach_an_exec() {
-    let (stand, mut client) = served();
-    let (mut out, end) = pipe();
-    let args = ["sh", "-c", "trap 'exit 21' USR1; echo up; while :; do sleep 0.1; done"];
-    let started = begin(&stand, &mut client, &args, false, None, &[(FdRole::Stdout, &end)]).unwrap();
-    drop(end);
-    out.read_exact(&mut [0u8; 3]).unwrap();
-    client.act(Op::ExecSignal { exec: started.exec, signal: 10 }, &[]).unwrap();
-    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(21));
+    each_way(|stand, mut client| {
+        let (mut out, end) = pipe();
+        let args = ["sh", "-c", "trap 'exit 21' USR1; echo up; while :; do sleep 0.1; done"];
+        let started = begin(stand, &mut client, &args, false, None, &[(FdRole::Stdout, &end)]).unwrap();
+        drop(end);
+        out.read_exact(&mut [0u8; 3]).unwrap();
+        client.act(Op::ExecSignal { exec: started.exec, signal: 10 }, &[]).unwrap();
+        assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Code(21));
+    });
 }
 
 #[test]
 fn execs_end_with_their_container() {
-    let (stand, mut client) = served();
-    let mut other = Client::connect(&stand.dir.join("control")).unwrap();
-    let asked = other.send(Op::Wait, &[]).unwrap();
-    let started = begin(&stand, &mut client, &["sleep", "1000"], false, None, &[]).unwrap();
-    stand.kill("KILL");
-    assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Signal(9));
-    let (answer, _) = other.reply(asked).unwrap();
-    let Answer::Exit { record: Some(record) } = answer else { panic!("{answer:?}") };
-    assert_eq!(record.exit, Exit::Signal(9));
-    // It was written down before it was told.
-    let file = std::fs::read(stand.bundle.path().join("exit.json")).unwrap();
-    assert_eq!(serde_json::from_slice::<model::ExitRecord>(&file).unwrap(), record);
-    assert_eq!(stand.exit_file(), "137");
+    each_way(|stand, mut client| {
+        let mut other = Client::connect(&stand.dir.join("control")).unwrap();
+        let asked = other.send(Op::Wait, &[]).unwrap();
+        let started = begin(stand, &mut client, &["sleep", "1000"], false, None, &[]).unwrap();
+        stand.kill("KILL");
+        assert_eq!(client.exec_end(&started).unwrap().exit, Exit::Signal(9));
+        let (answer, _) = other.reply(asked).unwrap();
+        let Answer::Exit { record: Some(record) } = answer else { panic!("{answer:?}") };
+        assert_eq!(record.exit, Exit::Signal(9));
+        // It was written down before it was told.
+        let file = std::fs::read(stand.bundle.path().join("exit.json")).unwrap();
+        assert_eq!(serde_json::from_slice::<model::ExitRecord>(&file).unwrap(), record);
+        assert_eq!(stand.exit_file(), "137");
+    });
 }
 
 #[test]
 fn nothing_of_an_exec_is_left() {
-    let (stand, mut client) = served();
-    let pid = stand.monitor_pid();
-    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    let first = begin(&stand, &mut client, &["true"], false, None, &[]).unwrap();
-    client.exec_end(&first).unwrap();
-    let before = open();
-    for terminal in [false, true, false, true] {
-        let started = begin(&stand, &mut client, &["true"], terminal, Some(60_000), &[]).unwrap();
-        client.exec_end(&started).unwrap();
-    }
-    // Fewer, if those of the first were not all closed when they were counted.
-    wait_until("descriptors are closed", || open() <= before);
-    let cgroups =
-        std::fs::read_dir(format!("/sys/fs/cgroup/freezer{}", stand.bundle.cgroup())).unwrap().flatten();
-    assert_eq!(cgroups.filter(|entry| entry.path().is_dir()).count(), 0);
-    let names: Vec<String> = std::fs::read_dir(stand.bundle.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with('.'))
-        .collect();
-    assert!(names.is_empty(), "{names:?}");
+    each_way(|stand, mut client| {
+        let pid = stand.monitor_pid();
+        let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        let first = begin(stand, &mut client, &["true"], false, None, &[]).unwrap();
+        client.exec_end(&first).unwrap();
+        let before = open();
+        for terminal in [false, true, false, true] {
+            let started = begin(stand, &mut client, &["true"], terminal, Some(60_000), &[]).unwrap();
+            client.exec_end(&started).unwrap();
+        }
+        // Fewer, if those of the first were not all closed when they were counted.
+        wait_until("descriptors are closed", || open() <= before);
+        let cgroups =
+            std::fs::read_dir(format!("/sys/fs/cgroup/freezer{}", stand.bundle.cgroup())).unwrap().flatten();
+        assert_eq!(cgroups.filter(|entry| entry.path().is_dir()).count(), 0);
+        let names: Vec<String> = std::fs::read_dir(stand.bundle.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with('.'))
+            .collect();
+        assert!(names.is_empty(), "{names:?}");
+    });
 }
