@@ -36,7 +36,8 @@ impl Container {
     /// Brings an exited container back from a checkpoint: its program goes on.
     ///
     /// # Errors
-    /// [`Error::State`] unless it is exited; [`Error::NotFound`] without images; else as [`Self::checkpoint`].
+    /// [`Error::State`] unless it is exited; [`Error::NotFound`] without images; [`Error::Invalid`] if others than root and
+    /// we can write them; else as [`Self::checkpoint`].
     pub async fn restore(&self, request: CheckpointRequest) -> Result<()> {
         self.locked(RESTORE, move |locked| restore(locked, &request)).await?;
         self.watch();
@@ -99,6 +100,7 @@ fn restore(locked: &mut Locked, request: &CheckpointRequest) -> Result<()> {
     if !images.is_dir() {
         return Err(Error::not_found(RESTORE, images.display()));
     }
+    crate::images::check(RESTORE, &images)?;
     point("restore.begin")?;
     let dir = container.dir();
     let driver = || Driver::new(&locked.record().handler, dir, inner.config.command_timeout);

@@ -40,6 +40,7 @@ mod from_file;
 mod handler;
 #[doc(hidden)]
 pub mod harness;
+mod images;
 mod kill;
 mod limits;
 pub mod logs;

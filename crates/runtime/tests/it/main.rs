@@ -9,6 +9,7 @@ mod churn;
 mod ends;
 mod exec;
 mod faults;
+mod images;
 mod kit;
 mod life;
 mod logs;
