@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::log::{Record, Rfc3339, parse_time};
 use crate::spec::{Mount, check_resources, merge_resources};
-use crate::{ExitRecord, Id, Name, Signal, capability, quantity};
+use crate::{ExitRecord, Id, Name, Signal, capability, quantity, users};
 
 /// Takes whatever bytes there are; panics if something is wrong.
 pub type Target = fn(&[u8]);
@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("exit_record", exit_record),
     ("log_line", log_line),
     ("resources", resources),
+    ("users", users),
     ("words", words),
 ];
 
@@ -66,6 +67,22 @@ pub fn resources(bytes: &[u8]) {
         serde_json::json!({"memory": {"limit": 1 << 20}, "pids": {"limit": 5}, "unified": {"a": "b"}});
     if good && merge_resources(&mut base, &limits).is_ok() {
         assert!(base.is_object());
+    }
+}
+
+/// A root file system's passwd and group, with an empty line between them; the first line is the user.
+pub fn users(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (who, files) = text.split_once('\n').unwrap_or((&text, ""));
+    let (passwd, groups) = files.split_once("\n\n").unwrap_or((files, ""));
+    let (user, group) = who.split_once(':').map_or((who, None), |(user, group)| (user, Some(group)));
+    match users::resolve(user, group, passwd, groups) {
+        Ok(found) => {
+            // A number is that number.
+            assert!(user.parse().is_ok_and(|uid: u32| uid == found.uid) || user.parse::<u32>().is_err());
+            assert!(found.uid != u32::MAX && found.gid != u32::MAX);
+        }
+        Err(error) => assert_eq!(error.lines().count(), 1, "{error}"),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod signal;
 pub mod spec;
 pub mod state;
 pub mod trust;
+pub mod users;
 
 pub use exit::{Exit, ExitRecord, Oom, Reason, Usage};
 pub use id::{Id, IdError, Name};

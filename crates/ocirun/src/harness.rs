@@ -108,6 +108,7 @@ pub fn process(bytes: &[u8]) {
     if let Ok(plan) = ProcessPlan::new(&process, &mut Vec::new()) {
         assert!(!plan.args.is_empty() && plan.cwd.starts_with('/'));
         assert!(plan.umask <= 0o777);
+        assert!(plan.uid != u32::MAX && plan.gid != u32::MAX, "setresuid(2) would change nothing");
     }
 }
 

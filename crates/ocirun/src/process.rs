@@ -94,6 +94,14 @@ impl ProcessPlan {
                 return Err(Error::invalid("process.env", format!("{entry:?} has no name")));
             }
         }
+        // -1 means "as it is" to setresuid(2): the program would run as root.
+        for (field, number) in
+            [("process.user.uid", process.user.uid), ("process.user.gid", process.user.gid)]
+        {
+            if number == u32::MAX {
+                return Err(Error::invalid(field, format!("{number} is nobody's number")));
+            }
+        }
         let affinity = process.exec_cpu_affinity.as_ref();
         let list = |text: Option<&String>, field: &str| {
             text.filter(|text| !text.is_empty())

@@ -7,7 +7,10 @@ use crate::programs;
 
 /// Builds the static programs and the bench program in release, and runs it.
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
-    programs::build(false)?;
+    // Counts run no program but the bench itself.
+    if !matches!(arguments, [only, counts] if only == "--only" && counts == "counts") {
+        programs::build(false)?;
+    }
     let mut bench = command::cargo();
     bench.args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(arguments);
     command::run(bench.env("WHARF_PROGRAMS", programs::directory(false)))?;

@@ -48,6 +48,24 @@ fn options_of_the_command_line() {
     assert_eq!(container.exec(&[], &["echo", "--env", "-t"]).ok().out, "--env -t\n");
 }
 
+/// CVE-2026-30892, and -1, with which setresuid(2) changes nothing.
+#[test]
+fn an_exec_says_who_it_is_in_numbers() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execwho"));
+    let container = oci.start(&bundle);
+    for (user, ids) in [("1", "1 0"), ("1:2", "1 2"), ("4294967294", "4294967294 0")] {
+        assert_eq!(
+            container.exec(&["--user", user], &["sh", "-c", "echo $(id -u) $(id -g)"]).ok().out,
+            format!("{ids}\n")
+        );
+    }
+    for odd in ["4294967295", "0:4294967295", "4294967296", "-1", "1x", "", "root"] {
+        assert_ne!(container.exec(&["--user", odd], &["id"]).code, 0, "{odd:?}");
+    }
+    let bundle = Bundle::shell("who", "id").edit(|spec| spec["process"]["user"]["uid"] = json!(u32::MAX));
+    oci.run_bundle(&bundle).fails("process.user.uid");
+}
+
 #[test]
 fn all_of_process_json() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("execjson"));

@@ -100,7 +100,8 @@ fn environment(process: &mut Value, request: &ExecRequest) -> Result<(), String>
 fn parse_user(user: &str) -> Result<(u32, u32), String> {
     let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
     match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) => Ok((uid, gid)),
+        // 2^32-1 means "no change" to the system calls.
+        (Ok(uid), Ok(gid)) if uid != u32::MAX && gid != u32::MAX => Ok((uid, gid)),
         _ => Err(format!("user {user:?} is not UID or UID:GID in numbers")),
     }
 }
