@@ -1,5 +1,5 @@
 # Every target gets what it needs from apt first (only what is missing) and then calls cargo.
-# make run | test | test-vm | bench | counts | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
+# make run | test | test-vm GROUPS="…" | test-vm-all | bench | counts | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
 
 MINUTES ?= 5
 FUZZ_SECONDS ?= 20
@@ -17,7 +17,11 @@ test:
 
 test-vm:
 	@dev/setup.sh vm
-	@dev/vm/test.sh
+	@dev/vm/test.sh $(GROUPS)
+
+test-vm-all:
+	@dev/setup.sh vm
+	@dev/vm/test.sh all
 
 bench:
 	@dev/setup.sh bench
@@ -47,4 +51,4 @@ install:
 	@dev/setup.sh run
 	@cargo xtask install --prefix $(PREFIX)
 
-.PHONY: run test test-vm bench counts fuzz soak lint doc install
+.PHONY: run test test-vm test-vm-all bench counts fuzz soak lint doc install

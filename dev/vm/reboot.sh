@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-cut.XXXXXX")
 guest=
 trap '[[ -z $guest ]] || kill "$guest" 2>/dev/null || true; rm -rf "$dir"' EXIT
-boot() { "$here/dev/vm/run.sh" -t 400 --disk "$dir/disk.qcow2" -s "$here:$here:ro" -s "$dir:/acks:ro" -- "$here/dev/vm/guest/suite" "$1"; }
+boot() { "$here/dev/vm/run.sh" -t 400 --disk "$dir/disk.qcow2" -s "$here:$here:ro" -s "$dir:/acks:ro" -- "$here/target/vm/guest/suite" --one "$1"; }
 
 status=0
 boot reboot-before || status=$?
@@ -19,7 +19,7 @@ boot reboot-before || status=$?
 boot reboot-after
 
 mkfifo "$dir/out"
-"$here/dev/vm/run.sh" -t 400 --disk "$dir/disk.qcow2" -s "$here:$here:ro" -- "$here/dev/vm/guest/suite" cut-before >"$dir/out" &
+"$here/dev/vm/run.sh" -t 400 --disk "$dir/disk.qcow2" -s "$here:$here:ro" -- "$here/target/vm/guest/suite" --one cut-before >"$dir/out" &
 guest=$!
 count=0
 while read -r line; do

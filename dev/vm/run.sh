@@ -67,6 +67,8 @@ cleanup() {
     status=$?
     trap '' INT TERM HUP
     if [[ -n $qemu_pid ]]; then
+        # What it cost, which says more than the time where others use the machine too.
+        awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "vm: %d s of processor time\n", ($12 + $13) / hz }' "/proc/$qemu_pid/stat" >&2 2>/dev/null || true
         kill -KILL "$qemu_pid" 2>/dev/null || true
         wait "$qemu_pid" 2>/dev/null || true
     fi

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # What the groups share. Sourced by suite.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-work=/var/tmp/suite
+work=/var/tmp/${group//:/-}
 mkdir -p $work/bin
 export HOME=/root PATH=$work/bin:$PATH
 # A test of this many seconds hangs.
@@ -43,7 +42,7 @@ rootfs() {
     for applet in sh cat sleep echo true head dd id ls touch stat mkdir tail seq grep; do
         ln -sf busybox $work/rootfs/bin/$applet
     done
-    cp "$here"/target/static/wharf-{oci,monitor} "$here/target/debug/wharf" $work/bin/
+    cp "$WHARF_PROGRAMS"/wharf{,-oci,-monitor} $work/bin/
 }
 
 # bundle NAME FILTER [ARGUMENT…]: a bundle at $work/NAME; jq's FILTER changes its config.json.

@@ -5,6 +5,8 @@ rootfs
 state=$work/oci
 cgroup=/sys/fs/cgroup/wharfvm/box
 path=/wharfvm/box
+# No other group's processes have this.
+forever=10000$(cksum <<<"$group" | cut -c1-5)
 oci=(wharf-oci --root $state)
 if [[ $manager == systemd ]]; then
     oci+=(--systemd-cgroup)
@@ -17,7 +19,7 @@ limits='.linux.cgroupsPath = "'$path'" | .linux.resources = {
     devices: [{allow: false, access: "rwm"}, {allow: true, type: "c", major: 1, minor: 5, access: "r"}]}'
 
 life() {
-    bundle box "$limits" sleep 100000
+    bundle box "$limits" sleep $forever
     check "$manager: create" $oci create --bundle $work/box --pid-file $work/pid box
     holds "$manager: it is in its cgroup" "grep -qx $(cat $work/pid) $cgroup/cgroup.procs"
     holds "$manager: memory.max" "[ \$(cat $cgroup/memory.max) = 67108864 ]"
@@ -49,7 +51,7 @@ life() {
     holds "$manager: it is frozen" "grep -qx 'frozen 1' $cgroup/cgroup.events && $oci state box | jq -e '.status == \"paused\"'"
     check "$manager: resume" $oci resume box
     holds "$manager: it is thawed" "grep -qx 'frozen 0' $cgroup/cgroup.events && $oci state box | jq -e '.status == \"running\"'"
-    check "$manager: exec in the background" $oci exec --detach box sleep 100001
+    check "$manager: exec in the background" $oci exec --detach box sleep $forever
     holds "$manager: ps" "[ \$($oci ps --format json box | jq length) = 2 ]"
     holds "$manager: events --stats has PSI and memory" "$oci events --stats box | jq -e '.data.memory.usage.usage > 0'"
     refuses "$manager: delete of what runs" "$oci delete box"
@@ -57,7 +59,7 @@ life() {
     soon "$manager: it is stopped" "$oci state box | jq -e '.status == \"stopped\"'"
     check "$manager: delete" $oci delete box
     soon "$manager: nothing is left" "[ ! -e $cgroup -a ! -e $state/box ]"
-    refuses "$manager: no process is left" "pgrep -f 'sleep 10000[01]'"
+    refuses "$manager: no process is left" "ps -eo args | grep -x 'sleep $forever'"
     [[ $manager != systemd ]] || soon "systemd: no unit is left" "[ -z \"\$(systemctl list-units --all --plain --no-legend 'wharfvm-*')\" ]"
 
     # Frozen, and deleted by force.
@@ -101,6 +103,29 @@ namespaces() {
     rm -f $work/shared/new
 }
 
+# A root of overlay, as engines give it, and an overlay mounted by the container's own user namespace.
+overlays() {
+    local map='[{containerID: 0, hostID: 100000, size: 65536}]' over=$work/over user
+    mkdir -p $over/{upper,work,root}
+    mount -t overlay -o lowerdir=$work/rootfs,upperdir=$over/upper,workdir=$over/work overlay $over/root
+    bundle over "$limits"' | .root.path = "'$over/root'"' sh -c 'echo mine >/tmp/over && rm /bin/seq && ls /tmp'
+    holds "$manager: a root of overlay" "$oci run --bundle $work/over over | grep -qx over"
+    holds "$manager: what it changed is above" "[ -e $over/upper/tmp/over -a -c $over/upper/bin/seq -a ! -e $work/rootfs/tmp/over -a -L $work/rootfs/bin/seq ]"
+    umount $over/root
+    for user in "wharf-oci --root $state" "crun --root $work/crun"; do
+        rm -rf $work/layers && mkdir -p $work/layers/{lower,upper,work}
+        echo below >$work/layers/lower/file
+        chown -R 100000:100000 $work/layers
+        bundle layers "$limits"' | .linux.namespaces += [{type: "user"}] | .linux.uidMappings = '"$map"' | .linux.gidMappings = '"$map"'
+            | .mounts += [{destination: "/mnt", type: "overlay", source: "overlay",
+                options: ["lowerdir='$work/layers/lower'", "upperdir='$work/layers/upper'", "workdir='$work/layers/work'", "userxattr"]}]' \
+            sh -c 'cat /mnt/file; echo above >/mnt/file; stat -c %u /mnt/file'
+        holds "$manager: ${user%% *}: an overlay in a user namespace" "$user${oci#wharf-oci --root $state} run --bundle $work/layers layers >$work/out; cat $work/out; [ \"\$(cat $work/out)\" = \$'below\n0' ]"
+        holds "$manager: ${user%% *}: its upper layer has the mapped owner" "[ \$(stat -c %u $work/layers/upper/file) = 100000 ] && grep -qx above $work/layers/upper/file"
+    done
+}
+
 life
 namespaces
+overlays
 close
