@@ -58,9 +58,18 @@ for manager in cgroupfs systemd; do
         holds "$manager: PSI of $kind" "grep -q '^some avg10=' \$(cgroup_of m-$manager)/$kind.pressure"
     done
     dead=$(cgroup_of m-$manager)
-    check "$manager: rm --force" strace -f -qq -e trace=openat,write -o $work/trace-$manager $wharf rm --force m-$manager
-    holds "$manager: by cgroup.kill" "grep -q 'cgroup.kill' $work/trace-$manager"
+    check "$manager: rm --force" $wharf rm --force m-$manager
     soon "$manager: nobody is left, nor the cgroup" "[ ! -e $dead ]"
+    # Without a pid namespace the init's death is not that of all.
+    oci="wharf-oci --root $work/oci-$manager" path=/wharfvm/killed
+    [[ $manager != systemd ]] || { oci+=" --systemd-cgroup" path=system.slice:wharfvm:killed; }
+    bundle killed '.linux.cgroupsPath = "'$path'" | .linux.namespaces |= map(select(.type != "pid"))' sh -c 'sleep 100002 & sleep 100002 & sleep 100002 & wait'
+    check "$manager: many without a pid namespace" $oci run --detach --bundle $work/killed killed-$manager
+    soon "$manager: four" "[ \$($oci ps --format json killed-$manager | jq length) = 4 ]"
+    check "$manager: kill --all" strace -f -qq -e trace=openat,write -o $work/trace-$manager $oci kill --all killed-$manager KILL
+    holds "$manager: by cgroup.kill" "grep -q 'cgroup.kill' $work/trace-$manager"
+    soon "$manager: all are dead" "! ps -eo args | grep -qx 'sleep 100002'"
+    check "$manager: delete" $oci delete killed-$manager
     check "$manager: rm" $wharf rm i-$manager c-$manager k-$manager p-$manager n-$manager q-$manager
     if [[ $manager == systemd ]]; then systemctl stop $pod; else holds "cgroupfs: the pod is empty" "rmdir $dir"; fi
 done

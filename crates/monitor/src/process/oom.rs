@@ -98,6 +98,11 @@ impl Watch {
         if let Some(kills) = counted {
             self.kills = self.kills.max(kills);
         }
+        // systemd removes a scope's cgroup as soon as it is empty: what was not read by then, the event has to tell.
+        if matches!(self.source, Source::V2 { .. }) && events > 0 && counted.is_none() {
+            self.kills += 1;
+            new = true;
+        }
         if let Source::V1 { control, events: total, .. } = &mut self.source {
             *total += events;
             // One event comes by itself when the cgroup is removed.
@@ -152,10 +157,12 @@ impl Watch {
                 }
             }
             Source::V2 { inotify } => {
-                let mut buffer = [0u8; 4096];
+                let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+                let mut reader = rustix::fs::inotify::Reader::new(inotify, &mut buffer);
                 let mut events = 0;
-                while let Ok(1..) = rustix::io::read(inotify, &mut buffer) {
-                    events += 1;
+                // Others tell that the file is gone.
+                while let Ok(event) = reader.next() {
+                    events += u64::from(event.events().contains(rustix::fs::inotify::ReadFlags::MODIFY));
                 }
                 events
             }
