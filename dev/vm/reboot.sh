@@ -5,8 +5,8 @@
 # boot 1: containers, one over with a code; shut down    boot 2: look; churn, and the host kills the guest    boot 3: look
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# Acknowledgements to wait for before the cut.
-: "${VM_CUT_ACKS:=60}"
+# Acknowledged changes of containers and of bare records to wait for before the cut.
+: "${VM_CUT_ACKS:=40}" "${VM_CUT_RECORDS:=2000}"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-cut.XXXXXX")
 guest=
 trap '[[ -z $guest ]] || kill "$guest" 2>/dev/null || true; rm -rf "$dir"' EXIT
@@ -21,16 +21,24 @@ boot reboot-after
 mkfifo "$dir/out"
 "$here/dev/vm/run.sh" -t 400 --disk "$dir/disk.qcow2" -s "$here:$here:ro" -- "$here/target/vm/guest/suite" --one cut-before >"$dir/out" &
 guest=$!
-count=0
+count=0 records=0 first=
+exec {acks}>"$dir/acks"
 while read -r line; do
-    [[ $line == ACK* ]] || { echo "$line"; continue; }
-    echo "$line" >>"$dir/acks"
-    count=$((count + 1))
+    case $line in
+        "ACK r"*) records=$((records + 1)); first=${first:-$EPOCHREALTIME} ;;
+        "ACK "*) count=$((count + 1)) ;;
+        *) echo "$line"; continue ;;
+    esac
+    echo "$line" >&"$acks"
     # The rest that was printed before the end counts as well.
-    ((count != VM_CUT_ACKS)) || kill "$guest"
+    if ((count >= VM_CUT_ACKS && records >= VM_CUT_RECORDS)) && [[ -n $guest ]]; then
+        rate=$(awk -v n="$records" -v a="$first" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", n / (b - a) }')
+        kill "$guest"
+        guest=
+    fi
 done <"$dir/out"
-wait "$guest" || true
-guest=
-echo "power cut after $count acknowledged changes"
-((count >= VM_CUT_ACKS)) || { echo "FAIL too few changes"; exit 1; }
+exec {acks}>&-
+wait
+echo "power cut after $count acknowledged changes of containers and $records of records, ${rate:-0} a second"
+((count >= VM_CUT_ACKS && records >= VM_CUT_RECORDS)) || { echo "FAIL too few changes"; exit 1; }
 boot cut-after

@@ -14,7 +14,7 @@ out=$here/target/vm
 # What the default list may take, guests and all; and what one guest may.
 : "${VM_TEST_BUDGET:=870}" "${VM_TEST_SECONDS:=1500}"
 
-# A guest's groups, and what they took under emulation on a quiet machine of two cores. The default list takes them in this
+# A guest's groups, and the seconds of processor time they took under emulation. The default list takes them in this
 # order as long as the budget allows, by the pace so far: a machine with KVM gets through all of them.
 batches=(
     oci:systemd,oci:cgroupfs 100
@@ -48,6 +48,9 @@ stage() {
     rm -rf "$out/target" "$out/guest" "$out/logs"
     mkdir -p "$out/target/static" "$out/logs"
     cp "$here"/target/static/wharf-{oci,monitor} "$here/target/debug/wharf" "$(type -P cargo-nextest)" "$out/target/static/"
+    mkdir -p "$out/target/debug/examples"
+    cargo build --quiet --package sys --example records
+    cp "$here/target/debug/examples/records" "$out/target/debug/examples/"
     cp -r "$vm/guest" "$out/guest"
     grep -oE "\"$here/target/[^\"]+\"" "$out/binaries.json" | tr -d '"' | sort -u | while read -r file; do
         [[ -f $file ]] || continue
@@ -77,7 +80,7 @@ account() {
 
 # batch GROUP,GROUP…
 batch() {
-    local group begin=$SECONDS status names
+    local group begin=$SECONDS status names used
     IFS=, read -ra names <<<"$1"
     if [[ $1 == reboot ]]; then
         status=0
@@ -87,18 +90,20 @@ batch() {
         "$vm/run.sh" -t "$VM_TEST_SECONDS" -s "$here:$here:ro" -s "$out/logs:/var/tmp/logs" -e WHARF_TEST_SLOW=10 \
             -- "$out/guest/suite" "${names[@]}" >"$out/logs/guest.log" 2>&1 || true
     fi
-    cpu=$((cpu + $(cat "$out/logs/guest.log" "$out/logs/reboot.log" 2>/dev/null | sed -n 's/^vm: \([0-9]*\) s of processor time$/\1/p' | awk '{ n += $1 } END { print n + 0 }')))
-    rm -f "$out/logs/guest.log.last" && { [[ ! -e $out/logs/guest.log ]] || mv "$out/logs/guest.log" "$out/logs/guest.log.last"; }
+    used=$(cat "$out/logs/"{guest,reboot}.log 2>/dev/null | sed -n 's/^vm: \([0-9]*\) s of processor time$/\1/p' | awk '{ n += $1 } END { print n + 0 }')
     for group in "${names[@]}"; do
         touch "$out/logs/${group//:/-}.log"
         if [[ -e $out/logs/${group//:/-}.status ]]; then
             # shellcheck disable=SC2046
             account "$group" $(<"$out/logs/${group//:/-}.status")
         else
-            tail -n 5 "$out/logs/guest.log.last" | sed 's/^/    /'
+            tail -n 5 "$out/logs/guest.log" | sed 's/^/    /'
             account "$group" 124 $((SECONDS - begin))
         fi
     done
+    cpu=$((cpu + used))
+    printf '%-46s %22d s, %d s of processor time\n' "that guest" $((SECONDS - begin)) "$used"
+    rm -f "$out/logs/guest.log"
 }
 
 todo=() skipped=() budget=$VM_TEST_BUDGET

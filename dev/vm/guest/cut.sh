@@ -2,6 +2,7 @@
 # What outlives a reboot and a power cut; see ../reboot.sh for the order. Sourced by suite.
 state=/var/lib/wharfinger-cut
 wharf="wharf --root $state"
+records=/var/lib/wharfinger-records
 patience=200
 # code ID: the exit code that the record has.
 has_code() { $wharf inspect "$1" | jq -e --argjson code "$2" '[.. | .code? // empty] | any(. == $code)' >/dev/null; }
@@ -53,7 +54,9 @@ case $group in
         ;;
     cut-before)
         rootfs
+        mkdir -p $records
         sync
+        "$staged/target/debug/examples/records" $records 4 &
         for worker in 1 2 3; do churn $worker & done
         wait
         ;;
@@ -64,7 +67,7 @@ case $group in
         lost=0 kept=0
         $wharf ps --all --json | jq -r '.. | .id? // empty' | sort >$work/ids
         # The last word about each: what it was at least.
-        awk '{ last[$2] = $3 " " $4 } END { for (id in last) print id, last[id] }' /acks/acks | sort >$work/last
+        awk '{ last[$2] = $3 " " $4 } END { for (id in last) print id, last[id] }' <(grep -v '^ACK r' /acks/acks) | sort >$work/last
         while read -r id what code; do
             case $what in
                 gone) if grep -qx "$id" $work/ids; then echo "FAIL cut: $id was removed, and is there"; lost=$((lost + 1)); else kept=$((kept + 1)); fi ;;
@@ -89,6 +92,12 @@ case $group in
         done <$work/last
         echo "cut: $kept containers as acknowledged, $lost not"
         holds "cut: nothing acknowledged is lost" "[ $lost = 0 -a $kept -gt 0 ]"
+        # Each record is whole, and as new as was said, or newer.
+        for file in r0 r1 r2 r3; do
+            told=$(grep "^ACK $file " /acks/acks | tail -n 1 | cut -d' ' -f3)
+            holds "cut: record $file is whole, and number $told or later" "jq -e '.number == .again and .number >= ${told:-1}' $records/$file"
+        done
+        holds "cut: at most one unfinished record for each writer" "[ \$(ls -A $records | wc -l) -le 8 ]"
         check "cut: recover" $wharf recover
         holds "cut: all can be removed" "for id in \$(cat $work/ids); do $wharf rm \$id 2>&1 || exit 1; done"
         holds "cut: nothing is left" "$wharf ps --all --json | jq -e 'length == 0'"
