@@ -6,6 +6,8 @@
 //! For lines of 2, 100 and 4096 bytes: MB of input per second and CPU seconds of the copier per GiB, for this crate's
 //! [`Logs`] in a loop of its own and for each MONITOR (conmon, wharf-monitor) driven through conmon's command line with
 //! a runtime that only starts a writer. The log is on a tmpfs of the program's own.
+//! `LOGCOPY_LINE=100` for one length only; `LOGCOPY_PIPE` and `LOGCOPY_READ` set the sizes of the loop's pipe and buffer;
+//! with `LOGCOPY_DISK` the log is where /tmp is.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers: what can't go on ends")]
 
@@ -28,9 +30,13 @@ fn main() {
     let mib: usize = args.first().map_or(256, |arg| arg.parse().unwrap());
     let dir = PathBuf::from(format!("/tmp/wh-logcopy-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    mount("logcopy", &dir, "tmpfs", MountFlags::empty(), None).unwrap();
+    let disk = std::env::var_os("LOGCOPY_DISK").is_some();
+    if !disk {
+        mount("logcopy", &dir, "tmpfs", MountFlags::empty(), None).unwrap();
+    }
     println!("{:>40} {:>6} {:>8} {:>8}", "copier", "line", "MB/s", "s/GiB");
-    for line in [2, 100, 4096] {
+    let only = std::env::var("LOGCOPY_LINE").ok().map(|line| line.parse::<usize>().unwrap());
+    for line in [2, 100, 4096].into_iter().filter(|line| only.is_none_or(|only| only == *line)) {
         // Short lines grow: 47 bytes of log for 2 of output.
         let mib = if line == 2 { mib.div_ceil(16) } else { mib };
         print(&dir, "library", line, mib, || through_library(&dir, line, mib));
@@ -38,8 +44,10 @@ fn main() {
             print(&dir, monitor, line, mib, || through_monitor(monitor, &dir, line, mib));
         }
     }
-    unmount(&dir, UnmountFlags::DETACH).unwrap();
-    std::fs::remove_dir(&dir).unwrap();
+    if !disk {
+        unmount(&dir, UnmountFlags::DETACH).unwrap();
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 fn print(dir: &Path, name: &str, line: usize, mib: usize, run: impl Fn() -> (Duration, Duration)) {
@@ -111,10 +119,11 @@ fn cpu_time(pid: &str) -> Duration {
 }
 
 fn through_library(dir: &Path, line: usize, mib: usize) -> (Duration, Duration) {
-    let options =
-        Options { paths: vec![dir.join("log").display().to_string()], cid: "c".into(), ..Options::default() };
+    let paths = vec![dir.join("log").display().to_string()];
+    let options = Options { paths, cid: "c".into(), no_sync: true, ..Options::default() };
     let mut logs = Logs::open(&options).unwrap();
-    let mut buffer = sys::pages::Pages::new(65_536).unwrap();
+    let size = |name: &str| std::env::var(name).ok().map_or(262_144, |text| text.parse::<usize>().unwrap());
+    let mut buffer = sys::pages::Pages::new(size("LOGCOPY_READ")).unwrap();
     let begun = Instant::now();
     let cpu = cpu_time("self");
     let mut writer = Command::new(std::env::current_exe().unwrap())
@@ -124,6 +133,7 @@ fn through_library(dir: &Path, line: usize, mib: usize) -> (Duration, Duration) 
         .spawn()
         .unwrap();
     let mut output = writer.stdout.take().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&output, size("LOGCOPY_PIPE")).unwrap();
     loop {
         let len = output.read(&mut buffer).unwrap();
         if len == 0 {

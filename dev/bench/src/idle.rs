@@ -16,6 +16,9 @@ use crate::report::{Row, Table};
 const TEXT: &str = "Each monitor over a sleeping container made by runc. Private dirty and PSS in KiB, of one alone and of one among many \
                     (which share their pages); wake-ups are voluntary context switches in the time stated.";
 
+/// How long monitors are left alone before their wake-ups are counted.
+const SETTLE: Duration = Duration::from_secs(3);
+
 pub(crate) const MONITORS: [(&str, &str); 2] =
     [("conmon", "conmon"), ("ours: wharf-monitor", "wharf-monitor")];
 
@@ -67,7 +70,8 @@ fn sample(monitored: &Monitored, bundles: &[Bundle], made: &mut Vec<Made>, scale
             alone = memory(made[0].monitor.pid())?;
         }
     }
-    std::thread::sleep(Duration::from_millis(500));
+    // The last one, too, has done by now what it does once after its start.
+    std::thread::sleep(SETTLE);
     let before: u64 = made.iter().map(|one| switches(one.monitor.pid())).sum::<Result<u64>>()?;
     std::thread::sleep(Duration::from_secs(scale.idle_seconds));
     let after: u64 = made.iter().map(|one| switches(one.monitor.pid())).sum::<Result<u64>>()?;

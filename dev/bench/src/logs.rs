@@ -6,57 +6,84 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::Bundle;
+use testkit::{Bundle, Scratch};
 
 use crate::Scale;
 use crate::bare::PATIENCE;
 use crate::idle::MONITORS;
 use crate::measure::since;
-use crate::monitored::Monitored;
+use crate::monitored::{Made, Monitored};
 use crate::report::{Row, Table};
 
-const TEXT: &str = "A container that writes as fast as its monitor takes it, in lines of one length, into a log in CRI form on a tmpfs; \
-                    megabytes of the container's output a second, and the monitor's processor seconds for each GiB. Median of five.";
+const TEXT: &str = "A container that writes as fast as its monitor takes it, in lines of one length, into a log in CRI form; megabytes of \
+                    the container's output a second, and the monitor's processor seconds for each GiB. From the word to go to the last \
+                    line in the log; median of five. The last row is the floor: a loop that writes as many bytes as the log has to a new \
+                    file, out of one buffer, and reads and cuts nothing.";
 const ROUNDS: usize = 5;
 const END: &[u8] = b"the-end-of-the-output";
+/// What a monitor's log of these lines is long: the head and the line.
+const HEAD: u64 = 45;
+const FLOOR: &str = "write(2) of the log's bytes";
+
+/// The key, the length of lines, whether the log is on a disk.
+const TABLES: [(&str, usize, bool); 5] = [
+    ("logs-100", 100, false),
+    ("logs-2", 2, false),
+    ("logs-4096", 4096, false),
+    ("logs-100-disk", 100, true),
+    ("logs-2-disk", 2, true),
+];
 
 pub(crate) fn measure(scale: Scale) -> Result<Vec<Table>> {
-    let mut tables = Vec::new();
-    for (key, length) in [("logs-100", 100_usize), ("logs-2", 2), ("logs-4096", 4096)] {
-        // Short lines are slow: less of them is enough.
-        let bytes = if length < 10 { scale.log_bytes / 16 } else { scale.log_bytes };
-        let mut table = Table {
-            key,
-            title: format!("log copy, lines of {length} bytes"),
-            text: TEXT.to_owned(),
-            columns: ["MB/s", "CPU s per GiB"].map(str::to_owned).to_vec(),
-            rows: Vec::new(),
-            missing: Vec::new(),
-        };
-        let data = write_data(length, bytes)?;
-        let mut samples = vec![Vec::new(); MONITORS.len()];
-        for _ in 0..(if scale.rounds > 1 { ROUNDS } else { 1 }) {
-            for ((name, monitor), samples) in MONITORS.iter().zip(&mut samples) {
-                match copy(monitor, &data, bytes) {
-                    Ok(sample) => samples.push(sample),
-                    Err(error) => table.missing.push(format!("{name}: {error:#}")),
-                }
-            }
-        }
-        for ((name, _), mut samples) in MONITORS.iter().zip(samples) {
-            samples.sort_by(|a, b| a.0.total_cmp(&b.0));
-            if let Some((rate, cpu)) = samples.get(samples.len() / 2) {
-                table.rows.push(Row { name: (*name).to_owned(), values: vec![*rate, *cpu] });
-            }
-        }
-        tables.push(table);
-    }
-    Ok(tables)
+    TABLES.into_iter().map(|(key, length, disk)| table(scale, key, length, disk)).collect()
 }
 
-/// A bundle whose root file system has the output ready in `/data`.
+fn table(scale: Scale, key: &'static str, length: usize, disk: bool) -> Result<Table> {
+    // Short lines are slow: less of them is enough.
+    let bytes = if length < 10 { scale.log_bytes / 8 } else { scale.log_bytes };
+    let place = if disk { "on a disk" } else { "on a tmpfs" };
+    let mut table = Table {
+        key,
+        title: format!("log copy, lines of {length} bytes, log {place}"),
+        text: TEXT.to_owned(),
+        columns: ["MB/s", "CPU s per GiB"].map(str::to_owned).to_vec(),
+        rows: Vec::new(),
+        missing: Vec::new(),
+    };
+    let data = write_data(length, bytes)?;
+    let on_disk = Scratch::new("bench-log");
+    let contestants = MONITORS.iter().copied().chain([(FLOOR, "")]);
+    let mut series: Vec<_> = contestants.map(|(name, monitor)| (name, monitor, Vec::new())).collect();
+    for round in 0..(if scale.rounds > 1 { ROUNDS } else { 1 }) {
+        for (name, monitor, samples) in &mut series {
+            let log = disk.then(|| on_disk.join(&format!("{round}-{name}")));
+            let sample = if monitor.is_empty() {
+                floor(log.as_deref(), bytes, bytes / length as u64 * (HEAD + length as u64))
+            } else {
+                copy(monitor, &data, log.as_deref(), bytes)
+            };
+            match sample {
+                Ok(sample) => samples.push(sample),
+                Err(error) => table.missing.push(format!("{name}: {error:#}")),
+            }
+            if let Some(log) = log {
+                // What is still to be written of it must not slow the next one down.
+                fs::remove_file(&log).with_context(|| format!("remove {}", log.display()))?;
+            }
+        }
+    }
+    for (name, _, mut samples) in series {
+        samples.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((rate, cpu)) = samples.get(samples.len() / 2) {
+            table.rows.push(Row { name: name.to_owned(), values: vec![*rate, *cpu] });
+        }
+    }
+    Ok(table)
+}
+
+/// A bundle whose root file system has the output ready in `/data`, and a fifo to wait at.
 fn write_data(length: usize, bytes: u64) -> Result<Bundle> {
-    let bundle = Bundle::shell("logs", "cat /data; exec sleep 100000").in_cgroup();
+    let bundle = Bundle::shell("logs", "read go < /go; cat /data; exec sleep 100000").in_cgroup();
     let mut line = vec![b'x'; length - 1];
     line.push(b'\n');
     let path = bundle.rootfs().join("data");
@@ -67,23 +94,55 @@ fn write_data(length: usize, bytes: u64) -> Result<Bundle> {
     file.write_all(END).context("write the data")?;
     file.write_all(b"\n").context("write the data")?;
     file.flush().context("write the data")?;
+    let fifo = bundle.rootfs().join("go");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .with_context(|| format!("mkfifo {}", fifo.display()))?;
     Ok(bundle)
 }
 
 /// Megabytes a second, and seconds of the monitor's processor time for a GiB.
-fn copy(monitor: &str, bundle: &Bundle, bytes: u64) -> Result<(f64, f64)> {
+fn copy(monitor: &str, bundle: &Bundle, log: Option<&Path>, bytes: u64) -> Result<(f64, f64)> {
     let monitored = Monitored::new(monitor, "runc")?;
-    let made = monitored.create(bundle)?;
+    let made = monitored.create_logging(bundle, log)?;
+    let ended = write_and_wait(&monitored, bundle, &made);
+    monitored.remove(&made)?;
+    let (seconds, used) = ended?;
+    Ok(rates(bytes, seconds, used))
+}
+
+fn write_and_wait(monitored: &Monitored, bundle: &Bundle, made: &Made) -> Result<(f64, f64)> {
+    monitored.bare.call(&["start", &made.id])?;
+    // Opening it waits for the container.
+    let mut go = fs::File::options().write(true).open(bundle.rootfs().join("go")).context("open the fifo")?;
     let before = processor_seconds(made.monitor.pid())?;
     let begin = Instant::now();
-    monitored.bare.call(&["start", &made.id])?;
-    let ended = wait_for_end(&made.log, begin);
-    let used = processor_seconds(made.monitor.pid());
-    monitored.remove(&made)?;
-    let seconds = ended?;
+    go.write_all(b"\n").context("say go")?;
+    let seconds = wait_for_end(&made.log, begin)?;
+    Ok((seconds, processor_seconds(made.monitor.pid())? - before))
+}
+
+/// What the writing of `log_bytes` costs by itself; rates are for `bytes` of output as in the rows above it.
+fn floor(log: Option<&Path>, bytes: u64, log_bytes: u64) -> Result<(f64, f64)> {
+    let scratch = Scratch::tmpfs("bench-floor", 2 << 30);
+    let path = log.map_or_else(|| scratch.join("log"), Path::to_owned);
+    let buffer = vec![b'x'; 64 * 1024];
+    let before = processor_seconds(i32::try_from(std::process::id())?)?;
+    let begin = Instant::now();
+    let mut file = fs::File::options().append(true).create(true).open(&path).context("create the log")?;
+    let mut left = log_bytes;
+    while left > 0 {
+        let len = buffer.len().min(usize::try_from(left)?);
+        file.write_all(&buffer[..len]).context("write the log")?;
+        left -= len as u64;
+    }
+    let seconds = since(begin) / 1e3;
+    Ok(rates(bytes, seconds, processor_seconds(i32::try_from(std::process::id())?)? - before))
+}
+
+fn rates(bytes: u64, seconds: f64, used: f64) -> (f64, f64) {
     #[expect(clippy::cast_precision_loss, reason = "a size well below 2^52")]
     let bytes = bytes as f64;
-    Ok((bytes / 1e6 / seconds, (used? - before) / (bytes / f64::from(1 << 30))))
+    (bytes / 1e6 / seconds, used / (bytes / f64::from(1 << 30)))
 }
 
 fn wait_for_end(log: &Path, begin: Instant) -> Result<f64> {

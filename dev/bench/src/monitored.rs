@@ -60,9 +60,14 @@ impl Monitored {
 
     /// Creates a container of a bundle and starts nothing yet.
     pub(crate) fn create(&self, bundle: &Bundle) -> Result<Made> {
+        self.create_logging(bundle, None)
+    }
+
+    /// As [`Monitored::create`], with the log at another place.
+    pub(crate) fn create_logging(&self, bundle: &Bundle, log: Option<&std::path::Path>) -> Result<Made> {
         let id = unique_id("mon");
         let home = self.dir.dir(&id);
-        let log = home.join("log");
+        let log = log.map_or_else(|| home.join("log"), std::path::Path::to_owned);
         let (reader, writer) = sys::socket::pair(sys::socket::Kind::Stream, sys::socket::Blocking::Yes)?;
         let mut command = self.common(&id, &log);
         command

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::lines::Splitter;
+use super::lines::{Piece, Splitter};
 use super::out::{Limits, Out};
 use super::rotate::Policy;
 use crate::{Error, Stream};
@@ -64,10 +64,14 @@ impl FileLog {
         let at = stream.index();
         let (splitter, out) = (&mut self.splitters[at], &mut self.out);
         let mut emitted = false;
-        splitter.feed(bytes, |piece| {
+        let mut emit = |piece: Piece<'_>, out: &mut Out| {
             emitted = true;
             out.put(piece, &heads);
-        });
+        };
+        let rest = splitter.finish_held(bytes, &mut |piece| emit(piece, out));
+        let plain = out.put_lines(rest, &heads);
+        splitter.feed_rest(&rest[plain..], |piece| emit(piece, out));
+        emitted |= plain > 0;
         self.held[at] = splitter.holds().then(|| {
             let last = Instant::now();
             let before = if emitted { None } else { self.held[at] };

@@ -3,6 +3,9 @@
 //! The result depends on the bytes alone, not on how they were read: a line goes out whole when its newline has
 //! come, and in pieces of [`LINE_BYTES`] when it is longer. Only [`Splitter::flush`] cuts earlier.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
 /// The longest line that is written whole, in bytes without its newline; the CRI's runtimes agree on it.
 pub(super) const LINE_BYTES: usize = 16 * 1024;
 
@@ -42,10 +45,14 @@ impl Splitter {
 
     /// Takes `bytes` and emits the pieces that are complete.
     #[inline]
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut emit: impl FnMut(Piece<'_>)) {
-        if self.holds() {
-            bytes = self.finish_held(bytes, &mut emit);
-        }
+    pub(super) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(Piece<'_>)) {
+        let bytes = self.finish_held(bytes, &mut emit);
+        self.feed_rest(bytes, emit);
+    }
+
+    /// As [`feed`](Self::feed), when nothing is held.
+    #[inline]
+    pub(super) fn feed_rest(&mut self, bytes: &[u8], mut emit: impl FnMut(Piece<'_>)) {
         let mut start = 0;
         for_each_newline(bytes, |newline| {
             let mut rest = &bytes[start..];
@@ -69,8 +76,16 @@ impl Splitter {
         self.held.extend_from_slice(rest);
     }
 
-    /// Goes on with the line that is held; answers what of `bytes` is left for the plain way.
-    fn finish_held<'a>(&mut self, mut bytes: &'a [u8], emit: &mut impl FnMut(Piece<'_>)) -> &'a [u8] {
+    /// Goes on with the line that is held, if one is; answers what of `bytes` is left: all of it is gone if the line
+    /// is held still.
+    pub(super) fn finish_held<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        emit: &mut impl FnMut(Piece<'_>),
+    ) -> &'a [u8] {
+        if !self.holds() {
+            return bytes;
+        }
         let room = LINE_BYTES - self.held.len();
         let window = &bytes[..bytes.len().min(room + 1)];
         if let Some(newline) = window.iter().position(|byte| *byte == b'\n') {
@@ -108,20 +123,35 @@ impl Splitter {
 /// Calls `found` with the place of each newline.
 #[inline]
 fn for_each_newline(bytes: &[u8], mut found: impl FnMut(usize)) {
+    let all: Option<Infallible> = newlines(bytes, |newline| {
+        found(newline);
+        ControlFlow::Continue(())
+    });
+    debug_assert!(all.is_none());
+}
+
+/// Calls `found` with the place of each newline until it breaks off; with what, if it does.
+#[inline]
+pub(super) fn newlines<B>(bytes: &[u8], mut found: impl FnMut(usize) -> ControlFlow<B>) -> Option<B> {
     let (blocks, tail) = bytes.as_chunks::<64>();
     for (index, block) in blocks.iter().enumerate() {
         let mut mask = sys::scan::equal_bytes(block, b'\n');
         while mask != 0 {
-            found(index * 64 + mask.trailing_zeros() as usize);
+            if let ControlFlow::Break(with) = found(index * 64 + mask.trailing_zeros() as usize) {
+                return Some(with);
+            }
             mask &= mask - 1;
         }
     }
     let start = blocks.len() * 64;
     for (index, byte) in tail.iter().enumerate() {
-        if *byte == b'\n' {
-            found(start + index);
+        if *byte == b'\n'
+            && let ControlFlow::Break(with) = found(start + index)
+        {
+            return Some(with);
         }
     }
+    None
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use sys::pages::Pages;
 
-use super::lines::Piece;
+use super::lines::{self, LINE_BYTES, Piece};
 use super::rotate::{self, Policy};
 use super::stamp::{HEAD_BYTES, Heads, Stamp};
 use crate::Stream;
@@ -16,6 +17,9 @@ use crate::Stream;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Room behind each line, so that short ones can be copied with a fixed length.
 const SLACK_BYTES: usize = 64;
+/// Lines up to here are copied in blocks of a fixed size.
+const SHORT_BYTES: usize = 1024;
+
 /// How large a file may become.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
@@ -133,6 +137,49 @@ impl Out {
             place[piece.len] = b'\n';
         }
         self.account(line);
+    }
+
+    /// Adds the whole lines at the front of `bytes`, as many as nothing is special about; how many bytes that is.
+    /// The same as [`put`](Self::put) for each of them, and several times faster: what is left is for that.
+    pub(super) fn put_lines(&mut self, bytes: &[u8], heads: &Heads) -> usize {
+        let mut taken = 0;
+        loop {
+            let (more, refused) = self.put_while_space(&bytes[taken..], &heads.whole);
+            taken += more;
+            let Some(len) = refused.filter(|len| *len <= LINE_BYTES + 1) else { return taken };
+            let line = HEAD_BYTES + len;
+            if (line as u64 > self.room && !self.within_limits(line as u64))
+                || (self.len + line + SLACK_BYTES > self.end && !self.make_space(line))
+            {
+                return taken;
+            }
+        }
+    }
+
+    /// Adds lines while there is space and room without a look at anything else; how many bytes they were, and the
+    /// length of the first that was not added.
+    fn put_while_space(&mut self, bytes: &[u8], head: &[u8; HEAD_BYTES]) -> (usize, Option<usize>) {
+        let free = self.end.saturating_sub(self.len + SLACK_BYTES);
+        let most = free.min(usize::try_from(self.room).unwrap_or(usize::MAX));
+        let place = match &mut self.buffer {
+            Some(buffer) if free > 0 => &mut buffer[self.len..self.len + free + SLACK_BYTES],
+            _ => &mut [],
+        };
+        let (mut start, mut at) = (0, 0);
+        let refused = lines::newlines(bytes, |newline| {
+            let len = newline + 1 - start;
+            if len > LINE_BYTES + 1 || at + HEAD_BYTES + len > most {
+                return ControlFlow::Break(len);
+            }
+            // The head first: what is copied beyond the line's end is overwritten by the next one's.
+            place[at..at + HEAD_BYTES].copy_from_slice(head);
+            copy_line(&bytes[start..], &mut place[at + HEAD_BYTES..], len);
+            at += HEAD_BYTES + len;
+            start = newline + 1;
+            ControlFlow::Continue(())
+        });
+        self.account(at);
+        (start, refused)
     }
 
     #[inline]
@@ -292,5 +339,26 @@ impl Out {
         {
             buffer.release();
         }
+    }
+}
+
+/// Copies the first `len` bytes, and up to [`SLACK_BYTES`] more where both have them: copies of a length that is known
+/// beforehand take no time.
+#[inline]
+fn copy_line(from: &[u8], to: &mut [u8], len: usize) {
+    if len <= 16
+        && let (Some(from), Some(to)) = (from.first_chunk::<16>(), to.first_chunk_mut::<16>())
+    {
+        *to = *from;
+        return;
+    }
+    let blocks = len.div_ceil(SLACK_BYTES);
+    let (from_blocks, _) = from.as_chunks::<SLACK_BYTES>();
+    let (to_blocks, _) = to.as_chunks_mut::<SLACK_BYTES>();
+    match (from_blocks.get(..blocks), to_blocks.get_mut(..blocks)) {
+        (Some(from), Some(to)) if len <= SHORT_BYTES => {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        _ => to[..len].copy_from_slice(&from[..len]),
     }
 }

@@ -10,13 +10,21 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::pipe::fcntl_setpipe_size;
 use sys::pages::Pages;
 
 use crate::Stream;
 use crate::poll::{Kind, Poll, Ready, Token};
 
-/// What is read at once: a pipe's usual capacity.
-const READ_MAX: usize = 65536;
+/// A pipe's usual capacity (pipe(7)).
+const PIPE_BYTES: usize = 65536;
+/// The capacity of a pipe whose writer is faster than we are: fewer turns, and longer writes. Not more, since pipes
+/// share a limit of a user's: 64 MiB, where he is not root.
+const WIDE_PIPE_BYTES: usize = 4 * PIPE_BYTES;
+/// A read of so much tells of a fast writer: a full pipe may hold less than its capacity.
+const MUCH_BYTES: usize = PIPE_BYTES / 2;
+/// What is read at once.
+const READ_MAX: usize = WIDE_PIPE_BYTES;
 /// So much of the runtime's stderr makes up the message of a failure.
 const WORDS_MAX: usize = 8191;
 /// So much of stderr is kept while the runtime runs.
@@ -47,6 +55,8 @@ struct Early {
 pub(super) struct Output {
     sources: [Option<OwnedFd>; 2],
     watched: [bool; 2],
+    /// Whether it was tried to widen the pipe.
+    wide: [bool; 2],
     terminal: bool,
     buffer: Pages,
     early: Option<Early>,
@@ -71,6 +81,7 @@ impl Output {
         Ok(Self {
             sources: [None, None],
             watched: [false; 2],
+            wide: [false; 2],
             terminal: false,
             buffer: Pages::new(READ_MAX)?,
             early: None,
@@ -152,6 +163,11 @@ impl Output {
         if len > 4096 {
             self.rest_at = Some(Instant::now() + REST_AFTER);
         }
+        if len >= MUCH_BYTES && !self.wide[at] && self.early.is_none() {
+            self.wide[at] = true;
+            // It is only slower when there is no memory for it, or the user's limit is reached.
+            let _ = fcntl_setpipe_size(fd, WIDE_PIPE_BYTES);
+        }
         let bytes = &self.buffer[..len];
         let mut before = Vec::new();
         if stream == Stream::Stderr
@@ -215,10 +231,18 @@ impl Output {
         [self.again_at, self.rest_at].into_iter().flatten().min()
     }
 
-    /// Gives the buffer's memory back.
+    /// Gives the buffer's memory back, and the pipes' share of their limit.
     pub(super) fn rest(&mut self) {
         self.rest_at = None;
         self.buffer.release();
+        for (source, wide) in self.sources.iter().zip(&mut self.wide) {
+            if std::mem::take(wide)
+                && let Some(fd) = source
+            {
+                // One that is being filled again just now stays as it is.
+                let _ = fcntl_setpipe_size(fd, PIPE_BYTES);
+            }
+        }
     }
 
     /// After the end: how much is there to be read of `stream`. A grandchild that goes on writing is not waited for.
