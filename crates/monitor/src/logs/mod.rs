@@ -10,7 +10,9 @@ mod file;
 mod journal;
 mod lines;
 mod out;
+mod queue;
 mod rotate;
+mod sender;
 pub mod spec;
 mod stamp;
 
@@ -133,14 +135,14 @@ impl Logs {
         let trim = self.active.map(|active| active + TRIM);
         let files = self.sinks.iter().map(|sink| match sink {
             Sink::File(file) => file.deadline(),
-            Sink::Journal(_) => None,
+            Sink::Journal(journal) => journal.deadline(),
         });
         let next = files.chain([trim]).flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Writes what has been held back for long enough, retries what failed, gives memory back.
-    pub fn tick(&mut self) {
+    /// Writes what has been held back for long enough, retries what failed, gives memory back: whether it did the last.
+    pub fn tick(&mut self) -> bool {
         let now = Instant::now();
         let trim = self.active.is_some_and(|active| now >= active + TRIM);
         for sink in &mut self.sinks {
@@ -151,13 +153,33 @@ impl Logs {
                         file.trim();
                     }
                 }
-                Sink::Journal(journal) if trim => journal.trim(),
-                Sink::Journal(_) => {}
+                Sink::Journal(journal) => {
+                    journal.tick(now);
+                    if trim {
+                        journal.trim();
+                    }
+                }
             }
         }
         if trim {
             self.active = None;
             sys::pages::release_unused();
+        }
+        trim
+    }
+
+    /// Whether the container's output should rest for a moment: a journal is slow. Never for long if it takes nothing.
+    #[must_use]
+    pub fn congested(&self) -> bool {
+        self.sinks.iter().any(|sink| matches!(sink, Sink::Journal(journal) if journal.congested()))
+    }
+
+    /// After the container's end, before more of its output is written: waits for a journal that is slow.
+    pub fn catch_up(&mut self) {
+        for sink in &mut self.sinks {
+            if let Sink::Journal(journal) = sink {
+                journal.catch_up();
+            }
         }
     }
 

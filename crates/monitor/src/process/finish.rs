@@ -63,6 +63,7 @@ pub(super) fn after_failure(mut session: Session<'_>, ran: bool) -> u8 {
 pub(super) fn drain(session: &mut Session<'_>, stream: Stream) {
     let mut left = session.output.left(stream);
     while left > 0 {
+        session.logs.catch_up();
         session.copy(stream);
         match session.output.last_read() {
             0 => break,

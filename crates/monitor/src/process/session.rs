@@ -130,8 +130,9 @@ impl<'a> Session<'a> {
     fn after_turn(&mut self) {
         let now = Instant::now();
         if self.logs.flush_in() == Some(Duration::ZERO) {
-            self.logs.tick();
-            self.output.rest();
+            if self.logs.tick() {
+                self.output.rest();
+            }
         }
         if self.clients.wake_in() == Some(Duration::ZERO) {
             self.clients.tick(&self.poll);
@@ -148,7 +149,7 @@ impl<'a> Session<'a> {
         if self.oom.as_ref().and_then(Watch::again_at).is_some_and(|at| at <= now) {
             self.look_for_oom();
         }
-        self.output.adjust(self.clients.congested(), &self.poll);
+        self.output.adjust(self.clients.congested() || self.logs.congested(), &self.poll);
         self.clients.set_reading(self.stdin.wants_more(), &self.poll);
         self.serve_execs();
     }

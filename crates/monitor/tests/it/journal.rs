@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monitor::Stream::{Stderr, Stdout};
 use monitor::logs::{Logs, Options};
@@ -118,27 +118,145 @@ fn journal_entries_of_any_size() {
     assert!(entry.starts_with("MESSAGE\n\u{6}") && entry.ends_with(&format!("{label}\n")), "{}", entry.len());
 }
 
+/// The number that an entry's line is, or how many lines it says are lost.
+fn number(entry: &str) -> Result<u64, u64> {
+    let marker = entry.strip_prefix("MESSAGE=[wharf-monitor: ").and_then(|rest| rest.split(' ').next());
+    match marker {
+        Some(lost) => Err(lost.parse().unwrap()),
+        None => Ok(entry[16..].split([' ', '\n']).next().unwrap().parse().unwrap()),
+    }
+}
+
+/// Does what is due, as the loop would.
+fn serve(logs: &mut Logs) {
+    if logs.flush_in() == Some(Duration::ZERO) {
+        logs.tick();
+    }
+}
+
 #[test]
-fn a_journal_that_takes_nothing_delays_but_does_not_block() {
+fn a_journal_that_takes_nothing_is_given_up_and_told_later() {
     let journal = FakeJournal::new();
     let mut logs = journal.open(&Options::default());
-    for number in 0..2000 {
-        logs.write(Stdout, format!("{number}\n").as_bytes());
+    let mut next = 0u64;
+    let mut write = |logs: &mut Logs| {
+        logs.write(Stdout, format!("{next} {}\n", "-".repeat(100)).as_bytes());
+        next += 1;
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // As long as there is hope, the container's output rests.
+    while !logs.congested() && logs.failure().is_none() {
+        assert!(Instant::now() < deadline);
+        write(&mut logs);
+    }
+    while logs.congested() {
+        assert!(logs.flush_in().is_some() && Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+        serve(&mut logs);
+    }
+    // Then it goes on, and in the end lines are dropped.
+    while logs.failure().is_none() {
+        assert!(!logs.congested() && Instant::now() < deadline);
+        write(&mut logs);
     }
     assert!(logs.failure().unwrap().ends_with("entries lost: it takes none"));
-    let mut seen = 0;
+    for _ in 0..1000 {
+        write(&mut logs);
+    }
+    assert!(!logs.congested());
+    let last = next;
+    let mut expected = 0;
+    let mut lost = 0;
     journal.socket.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
-    while journal.socket.recv(&mut buffer).is_ok() {
-        seen += 1;
+    while lost == 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+        serve(&mut logs);
+        while let Ok(len) = journal.socket.recv(&mut buffer) {
+            match number(&String::from_utf8_lossy(&buffer[..len])) {
+                Ok(number) => {
+                    assert_eq!(number, expected, "all that was kept comes in its order");
+                    expected += 1;
+                }
+                Err(count) => lost = count,
+            }
+        }
     }
-    std::thread::sleep(Duration::from_millis(300));
-    logs.write(Stdout, b"again\n");
+    assert_eq!(expected + lost, last, "each line has come or is counted");
     assert_eq!(logs.failure(), None);
-    let marker = journal.text();
-    let expected = format!("MESSAGE=[wharf-monitor: {} lines lost: the journal took none]\n", 2000 - seen);
-    assert!(marker.starts_with(&expected), "{marker}");
-    assert!(journal.text().contains("again\n"));
+    logs.write(Stdout, b"again\n");
+    let len = journal.socket.recv(&mut buffer).unwrap();
+    assert!(String::from_utf8_lossy(&buffer[..len]).contains("again\n"));
+}
+
+#[test]
+fn a_slow_journal_gets_everything() {
+    // In all less than the queue takes, as below.
+    const COUNT: u64 = 20_000;
+    let journal = FakeJournal::new();
+    let mut logs = journal.open(&Options::default());
+    let reader = std::thread::spawn(move || {
+        for expected in 0..COUNT {
+            if expected.is_multiple_of(2_000) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert_eq!(number(&journal.text()), Ok(expected));
+        }
+        journal
+    });
+    let lines: Vec<String> = (0..COUNT).map(|number| format!("{number}\n")).collect();
+    // Reads as large as they can be, far more than the queue's limit in entries.
+    for read in lines.chunks(2_500) {
+        while logs.congested() {
+            std::thread::sleep(logs.flush_in().unwrap_or_default());
+            serve(&mut logs);
+        }
+        logs.write(Stdout, read.concat().as_bytes());
+    }
+    logs.close();
+    assert_eq!(logs.failure(), None);
+    reader.join().unwrap();
+}
+
+#[test]
+fn before_the_end_a_slow_journal_is_waited_for() {
+    let journal = FakeJournal::new();
+    let mut logs = journal.open(&Options::default());
+    let text: String = (0..1500).map(|number| format!("{number}\n")).collect();
+    logs.write(Stdout, text.as_bytes());
+    let reader = std::thread::spawn(move || {
+        (0..1500).for_each(|expected| assert_eq!(number(&journal.text()), Ok(expected)));
+    });
+    logs.close();
+    reader.join().unwrap();
+    assert_eq!(logs.failure(), None);
+}
+
+#[test]
+fn the_program_loses_nothing_to_a_slow_journal() {
+    // In all less than the queue takes: who stops it, or this test, for a second makes no difference.
+    const COUNT: u64 = 20_000;
+    let journal = FakeJournal::new();
+    let dir = crate::logs_program::stage("journal-program", &format!("seq 0 {}; exit 7", COUNT - 1));
+    // A journal of the program's own, in a mount namespace of its own.
+    let mut command = std::process::Command::new("unshare");
+    let at = "/run/systemd/journal";
+    let line =
+        format!("mount -t tmpfs none /run && mkdir -p {at} && mount --bind \"$0\" {at} && exec \"$@\"");
+    command.args(["-m", "sh", "-c", &line]).arg(journal.dir.path()).arg(crate::stand::MONITOR);
+    command.args(["-l", "journald:"]);
+    let mut running =
+        crate::logs_program::Running(crate::logs_program::monitor(&mut command, dir.path(), CID));
+    for expected in 0..COUNT {
+        let entry = journal.text();
+        assert_eq!(number(&entry), Ok(expected), "{entry}");
+        if expected.is_multiple_of(5_000) {
+            // Longer than the queue lasts.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert_eq!(running.0.wait().unwrap().code(), Some(7));
 }
 
 #[test]

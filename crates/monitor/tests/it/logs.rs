@@ -330,6 +330,55 @@ fn writing_to_a_full_device_never_blocks() {
     logs.close();
 }
 
+/// Lines of all lengths around which copying changes its ways, in reads of any size: exactly what was said.
+#[test]
+fn lines_of_every_length() {
+    let lengths = (0..=1100).chain(16_300..=16_400).chain([40_000, 0, 1, 300_000, 5, 0]);
+    let text: Vec<u8> =
+        lengths.flat_map(|len| [vec![b'a' + (len % 26) as u8; len], vec![b'\n']].concat()).collect();
+    for read in [1_000, 8_192, 65_536, 262_144, text.len()] {
+        let dir = Scratch::new("logs");
+        let path = dir.join("log");
+        let mut logs = Logs::open(&options(&path)).unwrap();
+        for bytes in text.chunks(read) {
+            logs.write(Stdout, bytes);
+        }
+        logs.close();
+        let log = fs::read(&path).unwrap();
+        assert!(content(&log, Stdout) == text, "reads of {read}");
+        let cut = entries(&log).iter().filter(|(_, tag, _)| *tag == 'P').count();
+        // 16 lines of 16,385 to 16,400 bytes, and the two long ones.
+        assert_eq!(cut, 16 + 2 + 18, "reads of {read}");
+    }
+}
+
+/// The limits count the same whether lines come one by one or many at once.
+#[test]
+fn limits_do_not_depend_on_reads() {
+    let lines: Vec<String> =
+        (0..400).map(|number| format!("{number}{}\n", "-".repeat(number % 90))).collect();
+    for (size_max, global_size_max) in [(Some(3_000), None), (None, Some(9_999)), (Some(2_500), Some(12_000))]
+    {
+        let files = [1, 7, 400].map(|at_once| {
+            let dir = Scratch::new("logs");
+            let path = dir.join("log");
+            let limited =
+                Options { size_max, global_size_max, rotate: true, max_files: 100, ..options(&path) };
+            let mut logs = Logs::open(&limited).unwrap();
+            for lines in lines.chunks(at_once) {
+                logs.write(Stdout, lines.concat().as_bytes());
+            }
+            logs.close();
+            let backups = (1..).map(|number| dir.join(&format!("log.{number}")));
+            let files = std::iter::once(path).chain(backups).take_while(|path| path.exists());
+            files.map(|path| texts(&path)).collect::<Vec<_>>()
+        });
+        assert_eq!(files[0], files[1]);
+        assert_eq!(files[0], files[2]);
+        assert_eq!(files[0].len() > 3, size_max.is_some(), "{}", files[0].len());
+    }
+}
+
 /// What a read of the output, or something from outside, does to the logs.
 #[derive(Debug, Clone)]
 enum Step {
@@ -387,7 +436,9 @@ proptest! {
                     renamed.push(fs::read(dir.join("aside")).unwrap());
                 }
                 Step::Reopen => logs.reopen(),
-                Step::Idle => logs.tick(),
+                Step::Idle => {
+                    logs.tick();
+                }
             }
         }
         logs.close();

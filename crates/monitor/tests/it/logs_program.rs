@@ -12,7 +12,7 @@ use crate::stand::MONITOR;
 
 /// A directory in which a monitor runs whose container is the shell script `body`. It begins when the runtime has
 /// ended, as that, a shell, would take the ending of a child from the monitor.
-fn stage(what: &str, body: &str) -> Scratch {
+pub(crate) fn stage(what: &str, body: &str) -> Scratch {
     let dir = Scratch::new(what);
     let runtime = dir.join("runtime");
     let text = format!(
@@ -24,10 +24,10 @@ fn stage(what: &str, body: &str) -> Scratch {
     dir
 }
 
-fn monitor(program: &mut Command, dir: &Path) -> Child {
+pub(crate) fn monitor(program: &mut Command, dir: &Path, cid: &str) -> Child {
     let at = |name: &str| dir.join(name);
     program
-        .args(["--sync", "-c", "c1", "-u", "c1", "--full-attach", "-b"])
+        .args(["--sync", "-c", cid, "-u", cid, "--full-attach", "-b"])
         .arg(dir)
         .arg("-r")
         .arg(at("runtime"))
@@ -58,7 +58,7 @@ fn lines(logs: &[PathBuf]) -> Vec<String> {
 }
 
 /// A monitor that is ended with its test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -72,7 +72,7 @@ impl Drop for Running {
 fn reopens_under_load_lose_and_double_nothing() {
     const COUNT: usize = 400_000;
     let dir = stage("reopen", &format!("seq {COUNT}"));
-    let mut running = Running(monitor(&mut Command::new(MONITOR), dir.path()));
+    let mut running = Running(monitor(&mut Command::new(MONITOR), dir.path(), "c1"));
     let mut files: Vec<PathBuf> = Vec::new();
     let (log, ctl) = (dir.join("log"), dir.join("ctl"));
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -106,7 +106,7 @@ fn rotation_under_load_loses_and_doubles_nothing() {
     let dir = stage("rotate", &format!("seq {COUNT}"));
     let mut command = Command::new(MONITOR);
     command.args(["--log-rotate", "--log-max-files", "1000", "--log-size-max", "100000"]);
-    let mut running = Running(monitor(&mut command, dir.path()));
+    let mut running = Running(monitor(&mut command, dir.path(), "c1"));
     assert!(running.0.wait().unwrap().success());
     let backups = (1..).map(|number| dir.join(&format!("log.{number}"))).take_while(|path| path.exists());
     let mut files: Vec<PathBuf> = backups.collect();
@@ -124,7 +124,7 @@ fn the_limit_of_file_sizes_ends_nothing() {
     let dir = stage("fsize", "seq 5000; exit 7");
     let mut command = Command::new("prlimit");
     command.args(["--fsize=2000", MONITOR]);
-    let mut running = Running(monitor(&mut command, dir.path()));
+    let mut running = Running(monitor(&mut command, dir.path(), "c1"));
     assert_eq!(running.0.wait().unwrap().code(), Some(7));
     assert_eq!(fs::metadata(dir.join("log")).unwrap().len(), 2000);
 }
