@@ -54,8 +54,9 @@ pub(super) fn renew(path: &Path, file: &File, policy: &Policy) -> io::Result<Fil
             Ok(new)
         }
         Policy::Rotate { backups, allowlist } => {
-            check_safe(path, file, allowlist)?;
-            rotate(path, *backups)
+            let there = check_safe(path, file, allowlist)?;
+            // Of a log that somebody has removed there is nothing to keep.
+            rotate(path, if there { *backups } else { 0 })
         }
     }
 }
@@ -73,6 +74,9 @@ fn rotate(path: &Path, backups: u32) -> io::Result<File> {
     })?;
     let backup = |number: u32| suffixed(path, &format!(".{number}"));
     let shifted = (|| {
+        if backups == 0 {
+            return fs::rename(&temp, path);
+        }
         // Only the backups that are there: up to the first gap, which takes the one before it.
         let gap = (1..backups).find(|number| !backup(*number).exists()).unwrap_or(backups);
         for number in (2..=gap).rev() {
@@ -94,8 +98,8 @@ fn rotate(path: &Path, backups: u32) -> io::Result<File> {
     }
 }
 
-/// Refuses to rename what somebody else could have put there.
-fn check_safe(path: &Path, file: &File, allowlist: &[PathBuf]) -> io::Result<()> {
+/// Refuses to rename what somebody else could have put there. Whether there is anything to rename.
+fn check_safe(path: &Path, file: &File, allowlist: &[PathBuf]) -> io::Result<bool> {
     let unsafe_path = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
     if path.components().any(|part| part == Component::ParentDir) {
         return unsafe_path("the path contains ..");
@@ -107,21 +111,21 @@ fn check_safe(path: &Path, file: &File, allowlist: &[PathBuf]) -> io::Result<()>
     if fs::symlink_metadata(parent)?.is_symlink() {
         return unsafe_path("its directory is a symbolic link");
     }
-    match fs::symlink_metadata(path) {
+    let there = match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => return unsafe_path("it is a symbolic link"),
         Ok(found) if !found.is_file() => return unsafe_path("it is not a regular file"),
         Ok(found) if !same(&found, &file.metadata()?) => {
             return unsafe_path("it is not the log's file any more");
         }
-        Ok(_) => {}
+        Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::metadata(parent)?.mode() & 0o002 != 0 {
                 return unsafe_path("it is missing and anybody may write to its directory");
             }
-            return Err(error);
+            false
         }
         Err(error) => return Err(error),
-    }
+    };
     if !allowlist.is_empty() {
         let real = fs::canonicalize(parent)?;
         let within =
@@ -134,7 +138,7 @@ fn check_safe(path: &Path, file: &File, allowlist: &[PathBuf]) -> io::Result<()>
     if fcntl_getlk(file, &lock)?.is_some() {
         return unsafe_path("it is locked");
     }
-    Ok(())
+    Ok(there)
 }
 
 fn same(one: &Metadata, other: &Metadata) -> bool {

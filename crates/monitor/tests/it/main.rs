@@ -10,6 +10,7 @@ mod hostile;
 mod journal;
 mod logs;
 mod logs_program;
+mod logs_rotation;
 mod pause;
 mod pin;
 mod podman;

@@ -32,6 +32,23 @@ fn the_notify_proxy_passes_on_what_is_harmless() {
 }
 
 #[test]
+fn a_container_that_is_not_root_opens_its_stdio_again() {
+    let line = "echo out > /dev/stdout; echo err > /dev/stderr; read word < /dev/stdin; echo $word";
+    let bundle = testkit::Bundle::shell("stdio", line);
+    let stand = Stand::new(
+        bundle.edit(|spec| spec["process"]["user"] = serde_json::json!({ "uid": 1000, "gid": 1000 })),
+    );
+    stand.podman().arg("-i").spawn().pid_message("data");
+    let client = crate::attach_client::Client::connect(stand.bundle.path());
+    client.send(b"word\n");
+    stand.start();
+    assert_eq!(stand.exit_file(), "0");
+    let mut lines = stand.log_lines();
+    lines.sort_unstable();
+    assert_eq!(lines, ["stderr F err", "stdout F out", "stdout F word"]);
+}
+
+#[test]
 fn listen_pid_is_the_runtimes_own() {
     let lines = "echo $LISTEN_PID $$ >$DIR/pids; exit 1";
     for (call, own) in [(true, true), (false, false)] {
