@@ -56,7 +56,7 @@ fn table(scale: Scale, key: &'static str, length: usize, disk: bool) -> Result<T
     let mut series: Vec<_> = contestants.map(|(name, monitor)| (name, monitor, Vec::new())).collect();
     for round in 0..(if scale.rounds > 1 { ROUNDS } else { 1 }) {
         for (name, monitor, samples) in &mut series {
-            let log = disk.then(|| on_disk.join(&format!("{round}-{name}")));
+            let log = disk.then(|| on_disk.join(format!("{round}-{name}")));
             let sample = if monitor.is_empty() {
                 floor(log.as_deref(), bytes, bytes / length as u64 * (HEAD + length as u64))
             } else {

@@ -129,10 +129,8 @@ impl<'a> Session<'a> {
     #[inline(never)]
     fn after_turn(&mut self) {
         let now = Instant::now();
-        if self.logs.flush_in() == Some(Duration::ZERO) {
-            if self.logs.tick() {
-                self.output.rest();
-            }
+        if self.logs.flush_in() == Some(Duration::ZERO) && self.logs.tick() {
+            self.output.rest();
         }
         if self.clients.wake_in() == Some(Duration::ZERO) {
             self.clients.tick(&self.poll);
