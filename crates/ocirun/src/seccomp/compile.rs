@@ -75,6 +75,9 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error>
         profile.architectures.iter().map(|name| architecture(name)).collect::<Result<Vec<_>, _>>()?;
     let mut context = ScmpFilterContext::new(default).map_err(|e| Error::because("make filter", &e))?;
     context.set_ctl_nnp(false).map_err(|e| Error::because("make filter", &e))?;
+    // A binary tree, not a list: the kernel runs the filter once for every call's number when it is loaded, and the
+    // program once for each call that looks at arguments.
+    context.set_ctl_optimize(2).map_err(|e| Error::because("make filter", &e))?;
     for &(arch, _) in &architectures {
         context.add_arch(arch).map_err(|e| Error::because("add architecture", &e))?;
     }
