@@ -1,7 +1,7 @@
 //! From the flags of `run` and `create` to a create request.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use model::oci::LinuxResources;
@@ -16,28 +16,17 @@ use crate::{terminal, users};
 pub(crate) const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 const CPU_PERIOD_US: u64 = 100_000;
 
-/// A request, and the bundle that was made for it.
-pub(crate) struct Prepared {
-    pub(crate) request: CreateRequest,
-    /// Removed when dropped: the create has copied what it needs by then.
-    _bundle: Option<TempBundle>,
-}
-
 /// Works out what the flags mean.
-pub(crate) fn prepare(args: &ContainerArgs) -> anyhow::Result<Prepared> {
+pub(crate) fn prepare(args: &ContainerArgs) -> anyhow::Result<CreateRequest> {
     let id = match &args.id {
         Some(id) => Id::new(id.as_str())?,
         None => random_id()?,
     };
-    let (bundle, made) = match (&args.bundle, &args.rootfs) {
-        (Some(bundle), _) => (std::path::absolute(bundle).context("bundle")?, None),
-        (None, Some(rootfs)) => {
-            let made = TempBundle::make(&id, &spec(args, rootfs)?)?;
-            (made.0.clone(), Some(made))
-        }
+    let mut request = match (&args.bundle, &args.rootfs) {
+        (Some(bundle), _) => CreateRequest::new(id, std::path::absolute(bundle).context("bundle")?),
+        (None, Some(rootfs)) => CreateRequest::from_config(id, spec(args, rootfs)?),
         (None, None) => bail!("neither a bundle nor a root file system was given"),
     };
-    let mut request = CreateRequest::new(id, bundle);
     request.name = args.name.as_deref().map(Name::new).transpose()?;
     request.handler.clone_from(&args.handler);
     request.io = if args.tty {
@@ -59,7 +48,7 @@ pub(crate) fn prepare(args: &ContainerArgs) -> anyhow::Result<Prepared> {
         request.annotations.insert(STOP_SIGNAL.to_owned(), signal.to_string());
     }
     request.deadline = args.timeout;
-    Ok(Prepared { request, _bundle: made })
+    Ok(request)
 }
 
 fn spec(args: &ContainerArgs, rootfs: &Path) -> anyhow::Result<serde_json::Value> {
@@ -163,29 +152,6 @@ fn random_id() -> anyhow::Result<Id> {
         let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
     }
     Ok(Id::new(text)?)
-}
-
-/// A bundle of our own making, in a private directory that goes when it is dropped.
-struct TempBundle(PathBuf);
-
-impl TempBundle {
-    fn make(id: &Id, config: &serde_json::Value) -> anyhow::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::temp_dir().join(format!("wharf-bundle-{id}-{}", std::process::id()));
-        let made = || format!("make bundle {}", path.display());
-        std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(made)?;
-        let bundle = Self(path.clone());
-        std::fs::write(path.join("config.json"), serde_json::to_vec(config)?).with_context(made)?;
-        Ok(bundle)
-    }
-}
-
-impl Drop for TempBundle {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "bundle not removed");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -170,6 +170,17 @@ impl Signals {
         Ok(Self { window, others })
     }
 
+    /// The next signal that asks this program to end.
+    pub(crate) async fn next_end(&mut self) -> Signal {
+        loop {
+            if let Some(signal) = self.next().await
+                && [1, 2, 3, 15].contains(&signal.number())
+            {
+                return signal;
+            }
+        }
+    }
+
     /// The next signal; None for a changed window.
     async fn next(&mut self) -> Option<Signal> {
         std::future::poll_fn(|context| {

@@ -23,7 +23,7 @@ const OP: &str = "read bundle";
 /// A bundle that was read.
 #[derive(Debug)]
 pub(crate) struct Bundle {
-    /// The user's directory, absolute.
+    /// The user's directory, absolute; without one, the container's own.
     pub(crate) path: PathBuf,
     /// config.json as the runtime gets it.
     pub(crate) config: Value,
@@ -37,7 +37,12 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::NotFound`], naming the file and the field.
-    pub(crate) fn read(request: &CreateRequest, systemd: bool) -> Result<Self> {
+    pub(crate) fn read(request: &CreateRequest, own: &Path, systemd: bool) -> Result<Self> {
+        if let Some(config) = &request.config {
+            let (config, cgroup) = complete(config.clone(), request, own, systemd)
+                .map_err(|cause| Error::invalid("read configuration of", &request.id, cause))?;
+            return Ok(Self { path: own.to_owned(), config, cgroup });
+        }
         let path = std::path::absolute(&request.bundle).ctx("resolve", &request.bundle)?;
         let file = path.join("config.json");
         let bytes = match sys::durable::read_bounded(&file, CONFIG_MAX) {

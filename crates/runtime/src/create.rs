@@ -115,7 +115,7 @@ fn create(
         Some(log) => *log = dir.path().join(&log),
         None => check_log(&request)?,
     }
-    let bundle = Bundle::read(&request, systemd)?;
+    let bundle = Bundle::read(&request, dir.path(), systemd)?;
     let timeout = handler.config().create_timeout;
     let timeout = request.deadline.map_or(timeout, |wanted| wanted.min(timeout));
     let record = first_record(handler, &request, &bundle)?;

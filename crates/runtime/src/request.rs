@@ -60,6 +60,8 @@ pub struct CreateRequest {
     pub handler: Option<String>,
     /// The directory with config.json. Only read.
     pub bundle: PathBuf,
+    /// The configuration itself: then there is no bundle of the user's, and all paths in it are absolute.
+    pub config: Option<serde_json::Value>,
     /// Its standard streams.
     pub io: Io,
     /// Its log in the CRI's format: an absolute path, or a file name in the container's own directory; None:
@@ -87,6 +89,7 @@ impl CreateRequest {
             name: None,
             handler: None,
             bundle: bundle.into(),
+            config: None,
             io: Io::Null,
             log: None,
             log_size_max: None,
@@ -95,6 +98,12 @@ impl CreateRequest {
             annotations: Labels::new(),
             deadline: None,
         }
+    }
+
+    /// A container `id` from a configuration that is in no file yet.
+    #[must_use]
+    pub fn from_config(id: Id, config: serde_json::Value) -> Self {
+        Self { config: Some(config), ..Self::new(id, PathBuf::new()) }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::detach::DetachKeys;
 use crate::streams::{Left, Peer, Session, Signals};
 use crate::{request, setup};
 
+/// How long an interrupted create may take to be undone.
+const UNDO_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
 pub(super) async fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let detach = DetachKeys::parse(&args.detach_keys).map_err(anyhow::Error::msg)?;
     let container = make(global, &args.container).await?;
@@ -85,16 +88,28 @@ pub(super) async fn create(global: &Global, args: &CreateArgs) -> anyhow::Result
 
 async fn make(global: &Global, args: &crate::args::ContainerArgs) -> anyhow::Result<Container> {
     let runtimes = setup::runtimes(global)?;
-    let mut prepared = request::prepare(args)?;
+    let mut request = request::prepare(args)?;
     if let Some(trust) = args.trust {
         let trust = match trust {
             crate::args::TrustArg::Trusted => model::trust::Trust::Trusted,
             crate::args::TrustArg::Untrusted => model::trust::Trust::Untrusted,
         };
         let handler = runtimes.handler_for(trust, args.process.privileged, args.handler.as_deref())?;
-        prepared.request.handler = Some(handler.name().to_owned());
+        request.handler = Some(handler.name().to_owned());
     }
-    Ok(runtimes.create(prepared.request.clone()).await?)
+    let (id, dir) = (request.id.clone(), setup::config(global)?.root.join(request.id.as_str()));
+    let mut asked = Signals::listen()?;
+    tokio::select! {
+        created = runtimes.create(request) => Ok(created?),
+        signal = asked.next_end() => {
+            // The create was dropped with its branch, and is being undone: it must not be left half done.
+            let begin = std::time::Instant::now();
+            while dir.exists() && begin.elapsed() < UNDO_TIMEOUT {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            anyhow::bail!("create {id}: given up for signal {signal}")
+        }
+    }
 }
 
 pub(super) async fn start(global: &Global, args: &StartArgs) -> anyhow::Result<ExitCode> {

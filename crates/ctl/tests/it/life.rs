@@ -69,6 +69,8 @@ fn create_start_exec_pause_stop_rm() {
         "echo $A $(id -u):$(id -g) $(pwd)",
     ]);
     assert_eq!(said.out, "b 5:6 /tmp\n", "{said:?}");
+    // Made of a root file system: its bundle is its own directory.
+    assert!(wharf.state("web")["bundle"].as_str().unwrap().ends_with(&id), "{}", wharf.state("web"));
     wharf.ok(&["pause", "web"]);
     assert_eq!(wharf.state("web")["state"], "paused");
     assert_eq!(wharf.call(&["exec", "web", "true"]).code, 125);

@@ -63,3 +63,32 @@ fn an_exec_that_takes_too_long_is_killed() {
         wharf.ok(&["top", "x"]).matches("sleep").count() <= 2
     });
 }
+
+#[test]
+fn a_create_that_is_interrupted_leaves_nothing() {
+    let wharf = Wharf::new();
+    let begun = wharf.rootfs.join("begun");
+    // A runtime that is called, and does not come to an end.
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *' create '*) touch {}; exec sleep 1000;; *' --version '*) echo slow;; esac\n",
+        begun.display()
+    );
+    let slow = testkit::script(&wharf.rootfs, "slow", &text);
+    let config = wharf.rootfs.join("wharfinger.conf");
+    let text = format!(
+        "[crio.runtime]\ndefault_runtime = \"slow\"\n[crio.runtime.runtimes.slow]\nruntime_path = {:?}\n",
+        slow.display().to_string()
+    );
+    std::fs::write(&config, text).unwrap();
+    let words = ["--config", config.to_str().unwrap(), "create", "--handler", "slow", "--id", "interrupted"];
+    let mut command = wharf.command(&wharf.with_rootfs(&words, &["true"]));
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    testkit::wait_until("the runtime's create", || begun.exists());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("create interrupted: given up for signal SIGINT"), "{said}");
+    assert_eq!(wharf.ok(&["ps", "-a", "-q"]), "");
+}
