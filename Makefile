@@ -1,8 +1,9 @@
 # Every target gets what it needs from apt first (only what is missing) and then calls cargo.
-# make run | test | test-vm GROUPS="…" | test-vm-all | bench | counts | fuzz | soak MINUTES=5 | lint | doc | install PREFIX=/usr/local
+# make run | test | test-vm GROUPS="…" | test-vm-all | bench | counts | fuzz SECONDS=10 | soak MINUTES=5 | lint | doc | audit | miri | dist
+# make install PREFIX=/usr/local DESTDIR=
 
 MINUTES ?= 5
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= $(or $(SECONDS),10)
 CASES ?= 5000
 PREFIX ?= /usr/local
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -47,8 +48,20 @@ doc:
 	@dev/setup.sh run
 	@cargo xtask doc
 
+audit:
+	@dev/setup.sh run
+	@cargo xtask audit
+
+miri:
+	@dev/setup.sh run
+	@cargo xtask miri
+
+dist:
+	@dev/setup.sh run
+	@cargo xtask dist
+
 install:
 	@dev/setup.sh run
-	@cargo xtask install --prefix $(PREFIX)
+	@cargo xtask install --prefix $(DESTDIR)$(PREFIX)
 
-.PHONY: run test test-vm test-vm-all bench counts fuzz soak lint doc install
+.PHONY: run test test-vm test-vm-all bench counts fuzz soak lint doc audit miri dist install

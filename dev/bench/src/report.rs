@@ -109,7 +109,9 @@ impl Report {
         fs::create_dir_all(dir).with_context(|| format!("mkdir {}", dir.display()))?;
         let mut page = String::from(
             "# Benchmarks\n\nMade by `make bench`, in one run. All contestants of a table took turns, round after \
-             round; the numbers are medians. They move with the machine, the ratios less.\n\n",
+             round; the numbers are medians. They move with the machine, the ratios less. One table alone, printed and not \
+             written: `cargo xtask bench --only life` (create, exec, status, idle, logs, exit, probes). What hardly moves, \
+             and tells commits apart: [instruction counts](counts.md).\n\n",
         );
         for line in machine::describe().into_iter().chain(machine::versions()) {
             let _ = writeln!(page, "- {line}");

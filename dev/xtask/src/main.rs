@@ -96,7 +96,8 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Task::Test { group, .. } => test::run(&group),
-        Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()]),
+        Task::Lint => test::run(&["fmt".to_owned(), "clippy".to_owned(), "tidy".to_owned()])
+            .map(|good| good & audit::deny()),
         Task::Doc => test::documentation(),
         Task::Fuzz { seconds, cases } => fuzz::run(seconds, cases),
         Task::Audit { database } => audit::audit(database.as_deref()),
