@@ -201,7 +201,8 @@ pub(crate) fn documentation() -> Result<bool> {
     run_command(
         cargo()
             .args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
+            // Private items are documented too, so that links to them lead somewhere.
+            .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
     )?;
     println!("{}", root().join("target/doc").display());
     Ok(true)
