@@ -315,3 +315,24 @@ fn nothing_of_an_exec_is_left() {
         assert!(names.is_empty(), "{names:?}");
     });
 }
+
+#[test]
+fn no_exec_leads_to_a_program_of_ours_that_can_be_written() {
+    // CVE-2019-5736: until its program runs, an exec is this program, and a container may make it run that again.
+    each_way(|stand, mut client| {
+        let exe = format!("/proc/{}/exe", stand.monitor_pid());
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let held = rustix::fs::open(&exe, flags, rustix::fs::Mode::empty()).unwrap();
+        let started = begin(stand, &mut client, &["/proc/self/exe", "--version"], false, None, &[]);
+        match started {
+            Ok(started) => drop(client.exec_end(&started).unwrap()),
+            Err(result) => assert_eq!(result.exit, Exit::StartError),
+        }
+        stand.kill("KILL");
+        stand.wait_gone(stand.monitor_pid());
+        // Nobody executes it any more, which alone would forbid it.
+        let reopened = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+        let error = std::fs::OpenOptions::new().write(true).open(reopened).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()), "{error}");
+    });
+}
