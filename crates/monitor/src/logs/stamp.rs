@@ -1,8 +1,6 @@
 //! The head of a log line: `2026-11-23T23:32:41.482636418+00:00 stdout F `.
 
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Stream;
 
@@ -45,9 +43,8 @@ impl Stamp {
 
     /// The heads for what `stream` said now.
     pub(super) fn heads(&mut self, stream: Stream) -> Heads {
-        let now = clock_gettime(ClockId::Realtime);
-        let now =
-            Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+        // A clock before 1970 is the same as one at its beginning.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.heads_at(stream, now, sys::zone::local_offset)
     }
 
