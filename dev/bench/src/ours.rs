@@ -15,8 +15,9 @@ pub(crate) struct Ours {
     // Dropped before the root is unmounted.
     runtimes: Runtimes,
     tokio: tokio::runtime::Runtime,
+    config: RuntimeConfig,
     /// Unmounted and removed last.
-    _root: Scratch,
+    root: Scratch,
 }
 
 impl Ours {
@@ -30,13 +31,19 @@ impl Ours {
         handler.root = Some(root.join("runtime"));
         let mut config = RuntimeConfig::new(root.join("state"), vec![handler]);
         config.cgroup_manager = CgroupManager::Cgroupfs;
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let tokio = tokio.context("start tokio")?;
-        let runtimes = {
-            let _guard = tokio.enter();
-            Runtimes::from_config(&config)?
-        };
-        Ok(Self { runtimes, tokio, _root: root })
+        let (runtimes, tokio) = open(&config)?;
+        Ok(Self { runtimes, tokio, config, root })
+    }
+
+    /// Takes the library down, with all that it knows, and up again.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        (self.runtimes, self.tokio) = open(&self.config)?;
+        Ok(())
+    }
+
+    /// A directory for what belongs to this state root.
+    pub(crate) fn place(&self) -> &std::path::Path {
+        self.root.path()
     }
 
     /// Runs something of the library to its end.
@@ -80,4 +87,14 @@ impl Ours {
             eprintln!("bench: {error}");
         }
     }
+}
+
+fn open(config: &RuntimeConfig) -> Result<(Runtimes, tokio::runtime::Runtime)> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let tokio = tokio.context("start tokio")?;
+    let runtimes = {
+        let _guard = tokio.enter();
+        Runtimes::from_config(config)?
+    };
+    Ok((runtimes, tokio))
 }

@@ -15,6 +15,7 @@ mod life;
 mod logs;
 mod model_of_life;
 mod pause;
+mod powercut;
 mod recovery;
 mod rig;
 mod rows;
