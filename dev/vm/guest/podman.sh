@@ -3,8 +3,14 @@
 IFS=: read -r _ runtime manager <<<"$group"
 rootfs
 program=$(type -P "$runtime")
-export CONTAINERS_CONF=$work/containers.conf
-cat >$CONTAINERS_CONF <<END
+# Of two such groups in a guest, the one with systemd has podman's usual places: timers of health checks know no others.
+podman=podman config=/etc/containers/containers.conf
+mkdir -p /etc/containers
+if [[ $manager != systemd ]]; then
+    export CONTAINERS_CONF=$work/containers.conf
+    podman="podman --root $work/root --runroot $work/run --tmpdir $work/tmp" config=$CONTAINERS_CONF
+fi
+cat >"$config" <<END
 [engine]
 conmon_path = ["$work/bin/wharf-monitor"]
 cgroup_manager = "$manager"
@@ -14,8 +20,6 @@ $runtime = ["$program"]
 [containers]
 netns = "none"
 END
-# A store of this group's own.
-podman="podman --root $work/root --runroot $work/run --tmpdir $work/tmp"
 tar -C $work/rootfs -c . >$work/rootfs.tar
 patience=240
 journal=j-$runtime-$manager
@@ -46,7 +50,6 @@ check "rm -f" $podman rm -f --time 0 d
 holds "out of memory" "$podman run --name o --memory 16m --memory-swap 16m box:1 sh -c 'exec tail /dev/zero'; $podman inspect o | jq -e '.[0].State.OOMKilled and .[0].State.ExitCode == 137'"
 check "rm" $podman rm o
 if [[ $manager == systemd ]]; then
-    # systemd's timer runs `podman healthcheck run`, with the environment of its own; so the store is named by the command line alone.
     check "a health check by systemd's timer" $podman run -d --name h --health-cmd 'cat /tmp/well' --health-interval 5s --health-retries 1 --health-timeout 60s --health-start-period 0s \
         box:1 sh -c 'sleep 100000'
     soon "it is not well" "$podman inspect h | jq -e '.[0].State.Health.Status == \"unhealthy\"'"
@@ -54,5 +57,5 @@ if [[ $manager == systemd ]]; then
     soon "it is well" "$podman inspect h | jq -e '.[0].State.Health.Status == \"healthy\"'"
     check "rm -f" $podman rm -f --time 0 h
 fi
-soon "nothing is left" "[ -z \"\$($podman ps -aq)\" ] && ! pgrep -f $work/bin/wharf- && ! systemctl list-units --all --plain --no-legend 'libpod-*' | grep -q $id"
+soon "nothing is left" "[ -z \"\$($podman ps -aq)\" ] && ! ps -eo args | grep -q '^$work/bin/wharf-' && ! systemctl list-units --all --plain --no-legend 'libpod-*' | grep -q $id"
 close
