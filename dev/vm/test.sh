@@ -17,23 +17,23 @@ out=$here/target/vm
 # A guest's groups, and the seconds of processor time they took under emulation. The default list takes them in this
 # order as long as the budget allows, by the pace so far: a machine with KVM gets through all of them.
 batches=(
-    oci:systemd,oci:cgroupfs 100
-    memory,apparmor,notify 100
-    reload,sys 120
-    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 110
-    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 110
-    podman:wharf-oci:systemd,podman:runc:cgroupfs 150
-    reboot 150
-    podman:crun:systemd,podman:wharf-oci:cgroupfs 150
+    memory,apparmor,notify 80
+    reload,sys 95
+    oci:systemd,oci:cgroupfs 80
     checkpoint 60
+    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 90
+    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 90
+    podman:wharf-oci:systemd,podman:runc:cgroupfs 110
+    reboot 120
+    podman:crun:systemd,podman:wharf-oci:cgroupfs 110
     ocirun 200
     monitor 300
-    runtime:wharf-oci:wharf-monitor:systemd 700
-    runtime:wharf-oci:wharf-monitor:cgroupfs 700
-    runtime:runc:conmon:systemd 700
-    runtime:runc:wharf-monitor:cgroupfs 700
-    runtime:crun:conmon:systemd 700
-    runtime:crun:wharf-monitor:cgroupfs 700
+    runtime:wharf-oci:wharf-monitor:systemd 400
+    runtime:wharf-oci:wharf-monitor:cgroupfs 400
+    runtime:runc:conmon:systemd 400
+    runtime:runc:wharf-monitor:cgroupfs 400
+    runtime:crun:conmon:systemd 400
+    runtime:crun:wharf-monitor:cgroupfs 400
 )
 
 # Programs and test binaries as they are now, so that a build meanwhile does not disturb.

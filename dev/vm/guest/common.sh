@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the groups share. Sourced by suite.
 work=/var/tmp/${group//:/-}
+# These are boots of one disk.
+[[ $group != reboot-* && $group != cut-* ]] || work=/var/tmp/reboot
 mkdir -p $work/bin
 export HOME=/root PATH=$work/bin:$PATH
 # A test of this many seconds hangs.
