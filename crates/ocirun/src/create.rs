@@ -73,13 +73,25 @@ pub struct Created {
 }
 
 /// What is undone if `create` does not come to its end.
-struct Undo<'a> {
+pub(crate) struct Undo<'a> {
     dir: &'a Dir,
-    cgroup: Option<Cgroup>,
-    init: Option<PidFd>,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) init: Option<PidFd>,
     net_devices: Option<Moved>,
-    poststop: Option<(Vec<model::oci::Hook>, model::oci::State)>,
+    pub(crate) poststop: Option<(Vec<model::oci::Hook>, model::oci::State)>,
     armed: bool,
+}
+
+impl<'a> Undo<'a> {
+    /// For a directory that was just made.
+    pub(crate) fn new(dir: &'a Dir) -> Self {
+        Self { dir, cgroup: None, init: None, net_devices: None, poststop: None, armed: true }
+    }
+
+    /// All has been done.
+    pub(crate) fn disarm(mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for Undo<'_> {
@@ -112,11 +124,11 @@ impl Drop for Undo<'_> {
 
 /// The bundle's configuration, read and checked.
 #[derive(Debug)]
-struct Bundle {
-    path: PathBuf,
-    spec: Spec,
-    bytes: Vec<u8>,
-    plan: InitPlan,
+pub(crate) struct Bundle {
+    pub(crate) path: PathBuf,
+    pub(crate) spec: Spec,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) plan: InitPlan,
     filter: Option<Filter>,
 }
 
@@ -136,22 +148,12 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     let plan = &bundle.plan;
     point("oci.create.begin")?;
     dir.make()?;
-    let mut undo =
-        Undo { dir: &dir, cgroup: None, init: None, net_devices: None, poststop: None, armed: true };
+    let mut undo = Undo::new(&dir);
     point("oci.create.dir-made")?;
 
     let layout = Layout::detect()?;
     let no_resources = LinuxResources::default();
-    let linux = bundle.spec.linux.as_ref();
-    let request = Request {
-        id: &options.id,
-        cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
-        resources: linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&no_resources),
-        annotations: &bundle.spec.annotations,
-        driver: if context.systemd { Driver::Systemd } else { Driver::Cgroupfs },
-        rights: if rustix::process::geteuid().is_root() { Rights::Root } else { Rights::Rootless },
-        owner: owner(plan),
-    };
+    let request = request(context, &options.id, &bundle, &no_resources);
     // systemd makes no empty scope: it gets init itself. The others are made first, so that mounts can be opened.
     if !context.systemd {
         undo.cgroup = Some(Cgroup::create(&layout, &request, 0)?);
@@ -186,20 +188,7 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
         let path = format!("/proc/{pid}/oom_score_adj");
         std::fs::write(&path, value.to_string()).ctx("write", path)?;
     }
-    let record = Record {
-        version: Record::VERSION,
-        oci_version: bundle.spec.oci_version.clone(),
-        id: options.id.clone(),
-        pid,
-        start_time: sys::proc::start_time(pid)?,
-        boot_id: sys::proc::boot_id()?,
-        bundle: bundle.path.clone(),
-        rootfs: plan.rootfs.clone(),
-        created: model::log::Rfc3339(u64::try_from(sys::proc::now_ns()).unwrap_or(0)).to_string(),
-        owner: rustix::process::getuid().as_raw(),
-        annotations: bundle.spec.annotations.clone(),
-        cgroup: undo.cgroup.clone(),
-    };
+    let record = record(&options.id, pid, &bundle, undo.cgroup.clone())?;
     init::send(&parent_side, format!("g{pid}").as_bytes())?;
     let mut state = record.state("creating");
     state.pid = pid;
@@ -215,9 +204,45 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
         write_pid_file(path, pid)?;
     }
     point("oci.create.pid-written")?;
-    undo.armed = false;
-    drop(undo);
+    undo.disarm();
     Ok(Created { init, dir, record, warnings })
+}
+
+/// The cgroup that a bundle asks for.
+pub(crate) fn request<'a>(
+    context: &Context,
+    id: &'a str,
+    bundle: &'a Bundle,
+    no_resources: &'a LinuxResources,
+) -> Request<'a> {
+    let linux = bundle.spec.linux.as_ref();
+    Request {
+        id,
+        cgroups_path: linux.and_then(|linux| linux.cgroups_path.as_deref()),
+        resources: linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(no_resources),
+        annotations: &bundle.spec.annotations,
+        driver: if context.systemd { Driver::Systemd } else { Driver::Cgroupfs },
+        rights: if rustix::process::geteuid().is_root() { Rights::Root } else { Rights::Rootless },
+        owner: owner(&bundle.plan),
+    }
+}
+
+/// What is known of a container whose init is `pid`.
+pub(crate) fn record(id: &str, pid: i32, bundle: &Bundle, cgroup: Option<Cgroup>) -> Result<Record> {
+    Ok(Record {
+        version: Record::VERSION,
+        oci_version: bundle.spec.oci_version.clone(),
+        id: id.to_owned(),
+        pid,
+        start_time: sys::proc::start_time(pid)?,
+        boot_id: sys::proc::boot_id()?,
+        bundle: bundle.path.clone(),
+        rootfs: bundle.plan.rootfs.clone(),
+        created: model::log::Rfc3339(u64::try_from(sys::proc::now_ns()).unwrap_or(0)).to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        annotations: bundle.spec.annotations.clone(),
+        cgroup,
+    })
 }
 
 /// Who is root in a user namespace that has a cgroup namespace too.
@@ -227,7 +252,11 @@ fn owner(plan: &InitPlan) -> Option<u32> {
     both.then_some(root.host_id)
 }
 
-fn read_bundle(context: &Context, options: &CreateOptions, warnings: &mut Vec<String>) -> Result<Bundle> {
+pub(crate) fn read_bundle(
+    context: &Context,
+    options: &CreateOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Bundle> {
     let path = std::fs::canonicalize(&options.bundle).ctx("open bundle", &options.bundle)?;
     let (spec, bytes) = read_config(&path.join("config.json"))?;
     let switches = Switches { no_pivot: options.no_pivot, no_new_keyring: options.no_new_keyring };

@@ -10,9 +10,11 @@
 
 mod become_program;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod cli;
 mod clone;
 pub mod create;
+pub mod criu;
 pub mod error;
 mod events;
 pub mod exec;

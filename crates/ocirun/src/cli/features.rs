@@ -49,7 +49,10 @@ pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },
-        "annotations": {"org.wharfinger.wharf-oci.version": env!("CARGO_PKG_VERSION")},
+        "annotations": {
+            "org.wharfinger.wharf-oci.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
     });
     let text =

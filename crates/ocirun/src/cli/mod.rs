@@ -1,5 +1,6 @@
 //! The command line of runc, as far as callers use it.
 
+mod checkpoint;
 mod exec;
 mod features;
 mod foreground;
@@ -83,9 +84,8 @@ fn run(args: Vec<OsString>, log: &mut log::Log) -> Outcome {
         "events" => plain(crate::events::run(&context, &mut parser)).map(|()| 0),
         "spec" => plain(spec::run(&mut parser)).map(|()| 0),
         "features" => plain(features::run(&mut parser)).map(|()| 0),
-        "checkpoint" | "restore" => {
-            plain(Err(Error::Usage(format!("{command} container: not supported by wharf-oci"))))
-        }
+        "checkpoint" => plain(checkpoint::save(&context, &mut parser, globals.criu)).map(|()| 0),
+        "restore" => plain(checkpoint::restore(&context, &mut parser, globals.criu)),
         other => {
             plain(Err(Error::Usage(format!("parse command line: unknown command {other:?}, see --help"))))
         }

@@ -12,7 +12,7 @@ wharf-oci: an OCI runtime
 
 usage: wharf-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 
-commands: create start run exec state kill delete list ps pause resume update events spec features
+commands: create start run exec state kill delete list ps pause resume update events checkpoint restore spec features
 
 global options:
   --root DIR            where state is kept (default /run/wharf-oci)
@@ -21,7 +21,7 @@ global options:
   --systemd-cgroup      let systemd make the cgroups
   --debug               tell more
   --rootless VALUE      true, false or auto: taken and found out
-  --criu PATH           taken and not used
+  --criu PATH           the program for checkpoint and restore (default criu)
   --version, --help
 ";
 
@@ -38,12 +38,20 @@ pub struct Globals {
     pub systemd_cgroup: bool,
     /// Whether to tell more.
     pub debug: bool,
+    /// What saves and restores processes.
+    pub criu: Option<PathBuf>,
 }
 
 /// Reads them, and the command; none where only something was to be shown.
 pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<String>)> {
-    let mut globals =
-        Globals { root: default_root(), log: None, json: false, systemd_cgroup: false, debug: false };
+    let mut globals = Globals {
+        root: default_root(),
+        log: None,
+        json: false,
+        systemd_cgroup: false,
+        debug: false,
+        criu: None,
+    };
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Long("root") => globals.root = parser.value().map_err(usage)?.into(),
@@ -64,7 +72,8 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
             }
             Long("systemd-cgroup") => globals.systemd_cgroup = switch(parser)?,
             Long("debug") => globals.debug = switch(parser)?,
-            Long("rootless" | "criu") => drop(text_of(parser)?),
+            Long("rootless") => drop(text_of(parser)?),
+            Long("criu") => globals.criu = Some(parser.value().map_err(usage)?.into()),
             Short('v') | Long("version") => {
                 super::report::print(&format!(
                     "wharf-oci version {}\nspec: {}\n",

@@ -138,8 +138,10 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     let proc = Procfs::open()?;
     let slave = rootfs::enter(plan, given, &proc)?;
     sys::fail::point("oci.init.rooted").ctx("pass", "oci.init.rooted")?;
-    if let Some(slave) = slave {
-        console::take(slave)?;
+    match slave {
+        Some(slave) => console::take(slave)?,
+        None if plan.namespaces.has(Kind::Mount) => own_null(),
+        None => {}
     }
     drop((given.rootfs.take(), std::mem::take(&mut given.trees), std::mem::take(&mut given.device_trees)));
     drop((given.console.take(), given.cgroups.take()));
@@ -151,6 +153,37 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
         send(&given.sync, b"r")?;
         expect(&given.sync, b'r').map(drop)
     })
+}
+
+/// Standard streams that are the host's null device become the container's, as runc makes them: nothing of the host's /dev
+/// stays open, and a checkpoint finds the file.
+fn own_null() {
+    use rustix::fs::{FileType, OFlags, fstat, makedev, open};
+    use rustix::stdio;
+    let is_null = |fd: std::os::fd::BorrowedFd<'_>| {
+        fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                && stat.st_rdev == makedev(1, 3)
+        })
+    };
+    let streams = [stdio::stdin(), stdio::stdout(), stdio::stderr()].map(is_null);
+    if streams == [false; 3] {
+        return;
+    }
+    // An image without one, or with another thing of its name: then they stay what they are.
+    let there = rustix::fs::statat(rustix::fs::CWD, "/dev/null", rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    if !there.is_ok_and(|stat| stat.st_rdev == makedev(1, 3)) {
+        return;
+    }
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(null) = open("/dev/null", flags, rustix::fs::Mode::empty()) else { return };
+    if !is_null(null.as_fd()) {
+        return;
+    }
+    let [stdin, stdout, stderr] = streams;
+    let _refused = stdin.then(|| stdio::dup2_stdin(&null));
+    let _refused = stdout.then(|| stdio::dup2_stdout(&null));
+    let _refused = stderr.then(|| stdio::dup2_stderr(&null));
 }
 
 /// The start: hooks, filter, execve.

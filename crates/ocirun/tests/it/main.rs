@@ -1,6 +1,12 @@
 //! wharf-oci as a program: commands, execs, hooks, safety, broken state.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it could not test"
+)]
 
+mod checkpoint;
 mod commands;
 mod dev;
 mod exec;
