@@ -17,7 +17,7 @@ use sys::{Ctx as _, durable};
 use crate::cgroup::{Cgroup, Layout};
 use crate::create::{self, Context, CreateOptions, Undo};
 use crate::criu::{self, CriuOptions, Given, Outside};
-use crate::error::{Error, Result, point};
+use crate::error::{Error, Result};
 use crate::hooks;
 use crate::lifecycle::{self, Force};
 use crate::namespaces::Kind;
@@ -45,7 +45,6 @@ pub fn checkpoint(context: &Context, id: &str, options: &CriuOptions) -> Result<
     if plan.process.terminal.is_some() {
         return Err(refused(OP, id, "it has a terminal"));
     }
-    point("oci.checkpoint.begin")?;
     make_dir(&options.images)?;
     let streams = (0..3).map(|fd| {
         let path = format!("/proc/{}/fd/{fd}", init.pid());
@@ -72,7 +71,6 @@ pub fn checkpoint(context: &Context, id: &str, options: &CriuOptions) -> Result<
     });
     // criu thaws what it found thawed only: a container that was paused is paused afterwards too.
     criu::run(options, &criu::dump_args(options, init.pid(), &record.rootfs, &outside, freezer), false)?;
-    point("oci.checkpoint.dumped")?;
     std::fs::write(&path, bytes).ctx("write", &path)?;
     if !options.leave_running {
         lifecycle::delete(context, id, Force::Yes)?;
@@ -127,7 +125,6 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
             source.clone_from(given);
         }
     }
-    point("oci.restore.begin")?;
     dir.make()?;
     let mut undo = Undo::new(&dir);
     let layout = Layout::detect()?;
@@ -154,7 +151,6 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     ran?;
     let pid = undo.init.as_ref().map(PidFd::pid).ok_or_else(|| refused(OP, &id, "criu wrote no pid"))?;
     let init = PidFd::open(pid)?;
-    point("oci.restore.restored")?;
     let record = create::record(&id, pid, &bundle, undo.cgroup.clone())?;
     let state = record.state("running");
     undo.poststop = Some((plan.hooks.poststop.clone(), state.clone()));

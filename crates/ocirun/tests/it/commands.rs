@@ -250,7 +250,7 @@ fn wrong_command_lines() {
         (&["kill", "x", "SIGFROB"], "SIGFROB"),
         (&["state"], "no container id was given"),
         (&["state", "a", "b"], "unexpected argument"),
-        (&["checkpoint", "x"], "not supported"),
+        (&["checkpoint", "x"], "container does not exist"),
         (&["exec", "x"], "no program was given"),
     ];
     for (args, words) in cases {
