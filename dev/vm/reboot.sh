@@ -6,7 +6,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Acknowledged changes of containers and of bare records to wait for before the cut.
-: "${VM_CUT_ACKS:=40}" "${VM_CUT_RECORDS:=2000}"
+: "${VM_CUT_ACKS:=40}" "${VM_CUT_RECORDS:=600}"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-cut.XXXXXX")
 guest=
 trap '[[ -z $guest ]] || kill "$guest" 2>/dev/null || true; rm -rf "$dir"' EXIT
@@ -40,5 +40,6 @@ done <"$dir/out"
 exec {acks}>&-
 wait
 echo "power cut after $count acknowledged changes of containers and $records of records, ${rate:-0} a second"
+((${rate:-0} >= 100)) || echo "NOT TESTED: a hundred changes a second: this guest makes ${rate:-0}"
 ((count >= VM_CUT_ACKS && records >= VM_CUT_RECORDS)) || { echo "FAIL too few changes"; exit 1; }
 boot cut-after

@@ -23,9 +23,9 @@ batches=(
     checkpoint 60
     life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 90
     life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 90
-    podman:wharf-oci:systemd,podman:runc:cgroupfs 110
-    reboot 120
-    podman:crun:systemd,podman:wharf-oci:cgroupfs 110
+    podman:wharf-oci:systemd,podman:runc:cgroupfs 220
+    reboot 160
+    podman:crun:systemd,podman:wharf-oci:cgroupfs 220
     ocirun 200
     monitor 300
     runtime:wharf-oci:wharf-monitor:systemd 400
@@ -71,8 +71,9 @@ passed=0 failed=0 untested=0 cpu=0 lines=()
 # account GROUP STATUS SECONDS: reads the group's own counts: nextest's summary, or a closing line of ours.
 account() {
     local log=$out/logs/${1//:/-}.log ok bad again
-    ok=$(grep -oE '[0-9]+ passed' "$log" | tail -n 1 | cut -d' ' -f1 || true)
-    bad=$(grep -E 'Summary|passed,' "$log" | tail -n 1 | grep -oE '[0-9]+ (failed|timed out)' | awk '{ n += $1 } END { print n + 0 }' || true)
+    # The reboots have one for each boot that looks.
+    ok=$(grep -E 'Summary|passed,' "$log" | grep -oE '[0-9]+ passed' | awk '{ n += $1 } END { print n + 0 }' || true)
+    bad=$(grep -E 'Summary|passed,' "$log" | grep -oE '[0-9]+ (failed|timed out)' | awk '{ n += $1 } END { print n + 0 }' || true)
     untested=$((untested + $(grep -c 'NOT TESTED' "$log" || true)))
     again=$(grep -cE '^ *FLAKY' "$log" || true)
     (($2 == 0 || ${bad:-0} > 0)) || bad=1
