@@ -20,7 +20,7 @@ impl Ready {
         Ok(Self(fd))
     }
 
-    /// Waits until it is readable (a pidfd: ended). Stays so until [`Self::io`] finds nothing.
+    /// Waits until it is readable (a pidfd: ended).
     pub(crate) async fn readable(&self) -> Result<()> {
         self.0.readable().await.ctx("wait for", "descriptor")?.retain_ready();
         Ok(())

@@ -11,7 +11,7 @@ use crate::tidy;
 /// What Miri runs: a crate, and which of its tests. Pure code, and the unsafe code of `sys` that makes no system call which Miri lacks.
 const MIRI: [(&str, &[&str]); 3] = [
     ("model", &[]),
-    ("sys", &["scan::", "stat_with_a_hostile_name", "cgroup_lines", "mountinfo_with_escapes"]),
+    ("sys", &["scan::", "stat_with_a_hostile_name"]),
     ("monitor", &["logs::lines::", "logs::stamp::", "process::ctl::"]),
 ];
 

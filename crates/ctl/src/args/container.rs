@@ -1,4 +1,5 @@
 //! The flags of a new container: those that people know from podman.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the text of --help, with brackets as a usage has them")]
 
 use std::path::PathBuf;
 use std::time::Duration;
