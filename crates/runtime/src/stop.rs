@@ -91,8 +91,12 @@ impl Container {
                 signal_init(&record, signal)?;
             }
             crate::point("stop.after-signal")?;
-            if frozen(&record) {
-                container.driver().run("stop", ["resume", record.id.as_str()], &[])?;
+            if frozen(&record)
+                && let Err(error) = container.driver().run("stop", ["resume", record.id.as_str()], &[])
+                // Another stop, or a resume, was faster.
+                && frozen(&record)
+            {
+                return Err(error);
             }
             Ok(())
         })
