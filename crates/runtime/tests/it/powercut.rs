@@ -232,7 +232,11 @@ fn a_record_is_synced_before_it_is_renamed_and_its_directory_after() {
     drop(dir);
     let text = traced(&kit, &bundle);
     let mut renames = 0;
-    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let lines: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(thread, line)| (thread, line.trim_start()))
+        .collect();
     for (at, (thread, line)) in lines.iter().enumerate() {
         let Some(temp) =
             line.split('"').nth(1).filter(|name| line.starts_with("rename") && name.contains(".tmp-"))

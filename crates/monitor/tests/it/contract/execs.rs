@@ -328,11 +328,10 @@ fn no_exec_leads_to_a_program_of_ours_that_can_be_written() {
             Ok(started) => drop(client.exec_end(&started).unwrap()),
             Err(result) => assert_eq!(result.exit, Exit::StartError),
         }
-        stand.kill("KILL");
-        stand.wait_gone(stand.monitor_pid());
-        // Nobody executes it any more, which alone would forbid it.
+        // That somebody executes it forbids it too, but only for so long; its mount is what stays.
+        let mount = rustix::fs::fstatvfs(&held).unwrap().f_flag;
+        assert!(mount.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{mount:?}");
         let reopened = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
-        let error = std::fs::OpenOptions::new().write(true).open(reopened).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()), "{error}");
+        std::fs::OpenOptions::new().write(true).open(reopened).unwrap_err();
     });
 }
