@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runtime::{Attached, Container, Io, Stdin};
+use runtime::{Attached, Container, Io, Runtimes, Stdin};
 
 use super::{each, print};
 use crate::args::{AttachArgs, CreateArgs, Global, RunArgs, StartArgs};
@@ -87,7 +87,8 @@ pub(super) async fn create(global: &Global, args: &CreateArgs) -> anyhow::Result
 }
 
 async fn make(global: &Global, args: &crate::args::ContainerArgs) -> anyhow::Result<Container> {
-    let runtimes = setup::runtimes(global)?;
+    let config = setup::config(global)?;
+    let runtimes = Runtimes::from_config(&config)?;
     let mut request = request::prepare(args)?;
     if let Some(trust) = args.trust {
         let trust = match trust {
@@ -97,7 +98,7 @@ async fn make(global: &Global, args: &crate::args::ContainerArgs) -> anyhow::Res
         let handler = runtimes.handler_for(trust, args.process.privileged, args.handler.as_deref())?;
         request.handler = Some(handler.name().to_owned());
     }
-    let (id, dir) = (request.id.clone(), setup::config(global)?.root.join(request.id.as_str()));
+    let (id, dir) = (request.id.clone(), config.root.join(request.id.as_str()));
     let mut asked = Signals::listen()?;
     tokio::select! {
         created = runtimes.create(request) => Ok(created?),

@@ -12,8 +12,8 @@ use crate::criu::CriuOptions;
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force};
 
-/// What both take: criu's own words. Gives whether `arg` was one of them.
-fn common(name: &str, parser: &mut lexopt::Parser, options: &mut CriuOptions) -> Result<bool> {
+/// What both take: criu's own words.
+fn common(name: &str, parser: &mut lexopt::Parser, options: &mut CriuOptions) -> Result<()> {
     match name {
         "image-path" => options.images = absolute(parser)?,
         "work-path" => options.work = Some(absolute(parser)?),
@@ -33,9 +33,9 @@ fn common(name: &str, parser: &mut lexopt::Parser, options: &mut CriuOptions) ->
         | "lsm-profile" | "lsm-mount-context" => {
             return Err(Error::Usage(format!("parse command line: --{name} is not supported by wharf-oci")));
         }
-        _ => return Ok(false),
+        _ => return Err(usage(Long(name).unexpected())),
     }
-    Ok(true)
+    Ok(())
 }
 
 fn absolute(parser: &mut lexopt::Parser) -> Result<PathBuf> {
@@ -69,9 +69,7 @@ pub(super) fn save(context: &Context, parser: &mut lexopt::Parser, criu: Option<
             Long("leave-running") => options.leave_running = switch(parser)?,
             Long(name) => {
                 let name = name.to_owned();
-                if !common(&name, parser, &mut options)? {
-                    return Err(usage(Long(&name).unexpected()));
-                }
+                common(&name, parser, &mut options)?;
             }
             Value(value) if id.is_none() => id = Some(text(value)?),
             other => return Err(usage(other.unexpected())),
@@ -96,9 +94,7 @@ pub(super) fn restore(context: &Context, parser: &mut lexopt::Parser, criu: Opti
             Long("no-pivot") => create.no_pivot = switch(parser)?,
             Long(name) => {
                 let name = name.to_owned();
-                if !common(&name, parser, &mut options)? {
-                    return Err(usage(Long(&name).unexpected()));
-                }
+                common(&name, parser, &mut options)?;
             }
             Value(value) if id.is_none() => id = Some(text(value)?),
             other => return Err(usage(other.unexpected())),

@@ -213,28 +213,14 @@ fn a_listener_gets_the_descriptor_and_the_state() {
     };
     send(&socket, fd.as_fd(), &message).unwrap();
     let (connection, _) = listener.accept().unwrap();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = rustix::net::RecvAncillaryBuffer::new(&mut space);
     let mut buffer = [0; 4096];
-    let received = rustix::net::recvmsg(
-        &connection,
-        &mut [std::io::IoSliceMut::new(&mut buffer)],
-        &mut ancillary,
-        rustix::net::RecvFlags::CMSG_CLOEXEC,
-    )
-    .unwrap();
-    let fds: Vec<OwnedFd> = ancillary
-        .drain()
-        .flat_map(|message| match message {
-            rustix::net::RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-            _ => Vec::new(),
-        })
-        .collect();
+    let received = sys::socket::recv_with_fds(&connection, &mut buffer, 2).unwrap();
+    let fds = received.fds;
     assert_eq!(fds.len(), 1);
     let link =
         std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fds[0]))).unwrap();
     assert!(link.to_string_lossy().contains("seccomp"), "{link:?}");
-    let told: serde_json::Value = serde_json::from_slice(&buffer[..received.bytes]).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&buffer[..received.len]).unwrap();
     assert_eq!(told["fds"], serde_json::json!(["seccompFd"]));
     assert_eq!(
         (&told["state"]["id"], &told["pid"], &told["metadata"]),

@@ -12,23 +12,11 @@ use testkit::{Bundle, Scratch};
 /// The descriptor that a runtime sends to `listener`, and what it tells with it.
 fn descriptor(listener: &UnixListener) -> (OwnedFd, Value) {
     let (connection, _) = listener.accept().unwrap();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = rustix::net::RecvAncillaryBuffer::new(&mut space);
     let mut buffer = [0; 16384];
-    let received = rustix::net::recvmsg(
-        &connection,
-        &mut [std::io::IoSliceMut::new(&mut buffer)],
-        &mut ancillary,
-        rustix::net::RecvFlags::CMSG_CLOEXEC,
-    )
-    .unwrap();
-    let fd = ancillary.drain().find_map(|message| match message {
-        rustix::net::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
+    let mut received = sys::socket::recv_with_fds(&connection, &mut buffer, 1).unwrap();
     // crun ends its message with a NUL.
-    let text = String::from_utf8_lossy(&buffer[..received.bytes]);
-    (fd.unwrap(), serde_json::from_str(text.trim_end_matches('\0')).unwrap())
+    let text = String::from_utf8_lossy(&buffer[..received.len]);
+    (received.fds.pop().unwrap(), serde_json::from_str(text.trim_end_matches('\0')).unwrap())
 }
 
 /// Runs `shell` with mkdir(2) answered by `answer`; gives what the container printed and what the supervisor was told.
