@@ -39,13 +39,15 @@ test_needs() {
 		ip iproute2
 		ps procps
 		strace strace
+		podman podman
+		containerd containerd
+		python3 python3
 	END
 }
 
 bench_needs() {
     test_needs
     cat <<-'END'
-		podman podman
 		valgrind valgrind
 	END
 }

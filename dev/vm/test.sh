@@ -28,6 +28,7 @@ batches=(
     podman:crun:systemd,podman:wharf-oci:cgroupfs 220
     ocirun 200
     monitor 300
+    monitor:wharf-oci 200
     runtime:wharf-oci:wharf-monitor:systemd 400
     runtime:wharf-oci:wharf-monitor:cgroupfs 400
     runtime:runc:conmon:systemd 400

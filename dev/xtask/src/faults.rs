@@ -5,9 +5,9 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{cargo, root, tee};
+use crate::command::{root, tee};
 use crate::programs;
-use crate::test::{SUITE, nextest_outcome};
+use crate::test::{SUITE, nextest, nextest_outcome};
 
 const BEGIN: &str = "<!-- walk: written by cargo xtask faults -->\n";
 const END: &str = "<!-- end of walk -->\n";
@@ -28,10 +28,9 @@ struct Report {
 pub(crate) fn run() -> Result<bool> {
     programs::build(false)?;
     let filter = format!("{SUITE} and test(/_every_point|^faults::|_failing$/)");
-    let mut command = cargo();
+    let mut command = nextest(&filter);
     command
-        .args(["nextest", "run", "--workspace", "--color", "never", "--success-output", "immediate"])
-        .args(["-E", &filter])
+        .args(["--success-output", "immediate"])
         .envs([
             ("WHARF_TEST_RUNTIME", "wharf-oci"),
             ("WHARF_TEST_MONITOR", "wharf-monitor"),

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::command::{cargo, root, tee};
-use crate::test::nextest_outcome;
+use crate::command::{root, tee};
+use crate::test::{nextest, nextest_outcome};
 
 /// Fuzzes each target for some seconds, guided by coverage (libFuzzer on the stable toolchain: fuzz/run.sh),
 /// and then runs every test that feeds generated hostile input, by its name, with so many cases.
@@ -16,14 +16,10 @@ pub(crate) fn run(seconds: u32, cases: u32) -> Result<bool> {
     let targets = text.lines().filter(|line| line.contains(" inputs, ")).count();
     let broken = text.lines().filter(|line| line.contains(": FAILED, ")).count();
     let runs: u64 = text.lines().filter_map(runs_of).sum();
-    let mut command = cargo();
-    command.args(["nextest", "run", "--profile", "fuzz", "--color", "never"]);
-    for package in ["model", "sys", "monitor", "ocirun", "runtime"] {
-        command.args(["--package", package]);
-    }
-    command
-        .args(["-E", "test(/fuzz|panic|too_strange|hostile/) and not binary(alone)"])
-        .env("PROPTEST_CASES", cases.to_string());
+    let packages = "package(/^(model|sys|monitor|ocirun|runtime)$/)";
+    let filter = format!("{packages} and test(/fuzz|panic|too_strange|hostile/) and not binary(alone)");
+    let mut command = nextest(&filter);
+    command.args(["--profile", "fuzz"]).env("PROPTEST_CASES", cases.to_string());
     let (good, text) = tee(&command)?;
     let outcome = nextest_outcome("fuzz", good, &text);
     println!(

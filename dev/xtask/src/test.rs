@@ -20,6 +20,11 @@ const MATRIX: [(&str, &str); 5] = [
 /// All of the workspace's tests but the suite that the matrix runs.
 const WORKSPACE: &str = "not (package(runtime) and binary(it))";
 pub(crate) const SUITE: &str = "package(runtime) and binary(it)";
+/// The monitor's contract with a real runtime, which the workspace's run has with runc. Options are parsed without one.
+const CONTRACT: &str =
+    "package(monitor) and binary(it) and test(/^contract::/) and not test(/^contract::options::|crun_/)";
+/// The runtimes that the contract runs with once more.
+const HANDLERS: [&str; 1] = ["wharf-oci"];
 
 /// What came of a group.
 pub(crate) struct Outcome {
@@ -35,7 +40,9 @@ pub(crate) struct Outcome {
 fn groups() -> Vec<String> {
     let fixed = ["fmt", "clippy", "tidy", "build", "workspace", "doc"];
     let matrix = MATRIX.iter().map(|(runtime, monitor)| format!("{runtime}+{monitor}"));
-    fixed.iter().map(|&name| name.to_owned()).chain(matrix).chain(["bench-smoke".to_owned()]).collect()
+    let handlers = HANDLERS.iter().map(|runtime| format!("monitor:{runtime}"));
+    let all = fixed.iter().map(|&name| name.to_owned()).chain(matrix).chain(handlers);
+    all.chain(["bench-smoke".to_owned()]).collect()
 }
 
 /// Prints the names of the groups.
@@ -75,7 +82,7 @@ fn group_outcome(group: &str) -> Result<Outcome> {
         }
         "tidy" => Ok(Outcome::simple(group, tidy::run()?)),
         "build" => programs::build(false).map(|()| Outcome::simple(group, true)),
-        "workspace" => nextest(group, WORKSPACE, &[]),
+        "workspace" => suite(group, WORKSPACE, "", ""),
         "doc" => {
             let (good, text) = tee(cargo().args(["test", "--quiet", "--workspace", "--doc"]))?;
             Ok(doc_tests(group, good, &text))
@@ -84,33 +91,30 @@ fn group_outcome(group: &str) -> Result<Outcome> {
             let flags = ["run", "--quiet", "--package", "bench", "--", "--smoke"];
             simple(cargo().args(flags).env("WHARF_PROGRAMS", programs::directory(false)))
         }
-        pair => {
-            let (runtime, monitor) = pair.split_once('+').unwrap_or((pair, ""));
-            nextest(group, SUITE, &[("WHARF_TEST_RUNTIME", runtime), ("WHARF_TEST_MONITOR", monitor)])
-        }
+        other => match (other.split_once('+'), other.split_once(':')) {
+            (Some((runtime, monitor)), _) => suite(group, SUITE, runtime, monitor),
+            (None, Some((_, runtime))) => suite(group, CONTRACT, runtime, ""),
+            (None, None) => bail!("no test group {group}"),
+        },
     }
 }
 
-fn nextest(group: &str, filter: &str, env: &[(&str, &str)]) -> Result<Outcome> {
-    let mut command = cargo();
-    command
-        .args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--profile",
-            "ci",
-            "--color",
-            "never",
-            "--no-tests",
-            "pass",
-            "-E",
-            filter,
-        ])
-        .env("WHARF_PROGRAMS", programs::directory(false))
-        .envs(env.iter().copied());
+/// Runs the tests of a filter with this runtime and monitor, or with the suite's own choice where they are empty.
+fn suite(group: &str, filter: &str, runtime: &str, monitor: &str) -> Result<Outcome> {
+    let named = [("WHARF_TEST_RUNTIME", runtime), ("WHARF_TEST_MONITOR", monitor)];
+    let named = named.into_iter().filter(|(_, name)| !name.is_empty());
+    let programs = programs::directory(false);
+    let mut command = nextest(filter);
+    command.args(["--profile", "ci", "--no-tests", "pass"]).envs(named).env("WHARF_PROGRAMS", programs);
     let (good, text) = tee(&command)?;
     Ok(nextest_outcome(group, good, &text))
+}
+
+/// nextest over those of the workspace's tests that the filter takes.
+pub(crate) fn nextest(filter: &str) -> Command {
+    let mut command = cargo();
+    command.args(["nextest", "run", "--workspace", "--color", "never", "-E", filter]);
+    command
 }
 
 /// Reads nextest's closing lines: `Summary [ 0.1s] 9 tests run: 8 passed (1 flaky), 1 failed, 2 skipped`.

@@ -14,7 +14,7 @@ use testkit::{Bundle, Scratch, wait_for, wait_until};
 
 pub(crate) const MONITOR: &str = env!("CARGO_BIN_EXE_wharf-monitor");
 
-/// A container's bundle and the directories that its monitor writes to.
+/// A container's bundle and the directories that its monitor writes to. The runtime is `WHARF_TEST_RUNTIME`, else runc.
 pub(crate) struct Stand {
     pub(crate) bundle: Bundle,
     pub(crate) dir: Scratch,
@@ -29,7 +29,7 @@ impl Stand {
         for name in ["exits", "persist", "sockets"] {
             dir.dir(name);
         }
-        let tool = testkit::require("runc");
+        let tool = testkit::runtime_under_test().path;
         Self { bundle: bundle.in_cgroup(), dir, runtime: tool.clone(), tool }
     }
 
@@ -37,7 +37,7 @@ impl Stand {
         Self::new(Bundle::shell("mon", line))
     }
 
-    /// With another runtime than runc.
+    /// With this runtime, whichever the run of the suite is for.
     pub(crate) fn with_runtime(mut self, runtime: PathBuf) -> Self {
         self.runtime.clone_from(&runtime);
         self.tool = runtime;
@@ -186,18 +186,18 @@ impl Stand {
         lines.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
-    pub(crate) fn runc(&self, args: &[&str]) -> Output {
+    fn tool(&self, args: &[&str]) -> Output {
         std::process::Command::new(&self.tool).args(args).output().unwrap()
     }
 
-    /// `runc start`.
+    /// The runtime's `start`.
     pub(crate) fn start(&self) {
-        let output = self.runc(&["start", self.id()]);
+        let output = self.tool(&["start", self.id()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(crate) fn kill(&self, signal: &str) {
-        let output = self.runc(&["kill", self.id(), signal]);
+        let output = self.tool(&["kill", self.id(), signal]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -241,7 +241,7 @@ pub(crate) fn is_there(pid: i32) -> bool {
 
 impl Drop for Stand {
     fn drop(&mut self) {
-        self.runc(&["delete", "--force", self.id()]);
+        self.tool(&["delete", "--force", self.id()]);
         let monitor = std::fs::read_to_string(self.dir.join("conmon.pid")).ok();
         if let Some(pid) = monitor.and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw)
             && std::thread::panicking()

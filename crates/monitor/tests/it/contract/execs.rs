@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use model::Exit;
 use monitor::control::protocol::{Answer, Exec, FdRole, Op};
@@ -15,11 +16,12 @@ const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 
 /// Once with execs that the monitor clones itself, and once with a runtime of a name that it does not know.
 fn each_way(test: impl Fn(&Stand, Client)) {
-    for name in ["runc", "another"] {
+    let tool = testkit::runtime_under_test();
+    for name in [tool.name(), "another"] {
         let mut stand = Stand::new(Bundle::shell("exec", SLEEPER).seccomp());
         let calls = stand.dir.join("calls");
-        let runc = testkit::require("runc");
-        let text = format!("#!/bin/sh\necho \"$*\" >>{}\nexec {} \"$@\"\n", calls.display(), runc.display());
+        let (calls_to, program) = (calls.display(), tool.path.display());
+        let text = format!("#!/bin/sh\necho \"$*\" >>{calls_to}\nexec {program} \"$@\"\n");
         stand.runtime = testkit::script(&stand.dir, name, &text);
         let (stand, client) = serve(stand);
         test(&stand, client);
@@ -142,12 +144,19 @@ fn a_process_is_the_same_whoever_starts_it() {
 const TREE: [&str; 3] =
     ["sh", "-c", "setsid sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' & setsid sleep 1000 & echo up; wait"];
 
+/// The container's cgroup: of the freezer, or the only one on v2.
+fn cgroup(stand: &Stand) -> PathBuf {
+    let hierarchies = ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup"];
+    let mut paths = hierarchies.iter().map(|root| PathBuf::from(format!("{root}{}", stand.bundle.cgroup())));
+    paths.find(|path| path.is_dir()).expect("a cgroup")
+}
+
 fn sleepers(stand: &Stand) -> usize {
-    let procs =
-        std::fs::read_to_string(format!("/sys/fs/cgroup/freezer{}/cgroup.procs", stand.bundle.cgroup()));
-    let below =
-        std::fs::read_dir(format!("/sys/fs/cgroup/freezer{}", stand.bundle.cgroup())).unwrap().flatten();
-    let below: usize = below
+    let cgroup = cgroup(stand);
+    let procs = std::fs::read_to_string(cgroup.join("cgroup.procs"));
+    let below: usize = std::fs::read_dir(&cgroup)
+        .unwrap()
+        .flatten()
         .filter_map(|entry| std::fs::read_to_string(entry.path().join("cgroup.procs")).ok())
         .map(|procs| procs.lines().count())
         .sum();
@@ -304,8 +313,7 @@ fn nothing_of_an_exec_is_left() {
         }
         // Fewer, if those of the first were not all closed when they were counted.
         wait_until("descriptors are closed", || open() <= before);
-        let cgroups =
-            std::fs::read_dir(format!("/sys/fs/cgroup/freezer{}", stand.bundle.cgroup())).unwrap().flatten();
+        let cgroups = std::fs::read_dir(cgroup(stand)).unwrap().flatten();
         assert_eq!(cgroups.filter(|entry| entry.path().is_dir()).count(), 0);
         let names: Vec<String> = std::fs::read_dir(stand.bundle.path())
             .unwrap()
