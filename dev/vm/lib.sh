@@ -20,7 +20,7 @@ VM_PACKAGES=(
     runc crun conmon criu libcriu2
     podman
     iproute2 busybox-static socat procps util-linux jq strace libcap2-bin
-    apparmor e2fsprogs
+    apparmor e2fsprogs python3-minimal
 )
 
 # What the guest runs on.

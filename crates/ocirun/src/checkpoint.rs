@@ -197,6 +197,7 @@ fn private_root(rootfs: &Path) -> Result<()> {
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).ctx("set propagation of", "/")?;
     mount_bind_recursive(rootfs, rootfs).ctx("mount", rootfs)?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    Ok(mount_change(rootfs, private).ctx("set propagation of", rootfs)?)
+    // A root that was a slave of the host's becomes one of this (criu: MOVE_MOUNT_SET_GROUP), which must not be private.
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    Ok(mount_change(rootfs, shared).ctx("set propagation of", rootfs)?)
 }

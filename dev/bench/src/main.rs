@@ -118,7 +118,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             idle_seconds: 10,
             log_bytes: 128 << 20,
             probed: 100,
-            probe_seconds: 30,
+            probe_seconds: 60,
         }
     };
     type Part = fn(Scale) -> Result<Vec<report::Table>>;

@@ -75,7 +75,7 @@ impl Drop for Scratch {
 
 /// Mount points at or under a directory, in the order in which they were mounted.
 pub(crate) fn mounts_under(dir: &Path) -> Vec<PathBuf> {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = fs::read("/proc/thread-self/mountinfo").unwrap_or_default();
     table
         .split(|&byte| byte == b'\n')
         .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))

@@ -358,8 +358,8 @@ impl Session<'_> {
             }
             None => ended.exit,
         };
-        self.execs.left_over.extend(exec.cgroup.take().filter(|cgroup| !cgroup.remove()));
-        self.execs.left_over.retain(|cgroup| !cgroup.remove());
+        self.execs.left_over.extend(exec.cgroup.take());
+        self.execs.left_over.retain_mut(|cgroup| !cgroup.remove());
         self.tell_ended(key, exit, String::new(), ended.usage);
     }
 
@@ -392,7 +392,7 @@ impl Session<'_> {
         for key in std::mem::take(&mut self.execs.running).into_keys() {
             self.tell_ended(key, Exit::Lost, String::new(), model::Usage::default());
         }
-        self.execs.left_over.retain(|cgroup| !cgroup.remove());
+        self.execs.left_over.retain_mut(|cgroup| !cgroup.remove());
     }
 }
 

@@ -87,9 +87,11 @@ impl Podman {
         command
     }
 
-    /// `podman run` or `create` with what every container here needs: no network, limits that we may set.
+    /// `podman run` or `create` with what every container here needs: no network, limits that we may set, a log that needs
+    /// no journal.
     fn run_args<'a>(&self, verb: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-        let common = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=2000:2000"];
+        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=2000:2000"];
+        let common = [&["--network", "none", "--log-driver", "k8s-file"], &limits[..]].concat();
         [&[verb], &common[..], args].concat()
     }
 

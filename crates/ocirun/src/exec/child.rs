@@ -33,10 +33,7 @@ fn steps(
 ) -> Result<Infallible> {
     let proc = Procfs::open()?;
     affinity(plan.affinity[0].as_deref())?;
-    target.cgroup.enter()?;
-    if let Some(own) = own {
-        own.enter()?;
-    }
+    target.cgroup.enter(own)?;
     affinity(plan.affinity[1].as_deref())?;
     if let Some(value) = plan.oom_score_adj {
         proc.write("self/oom_score_adj", value.to_string().as_bytes())?;

@@ -48,8 +48,8 @@ pub struct Target {
 pub struct CgroupFiles {
     /// The v2 directory: joined by the clone itself.
     pub(crate) unified: Option<OwnedFd>,
-    /// `tasks` of v1: who writes 0 here moves itself, which spares the kernel its great lock.
-    pub(crate) tasks: Vec<OwnedFd>,
+    /// Directories of v1 with their `tasks`: who writes 0 there moves itself, which spares the kernel its great lock.
+    pub(crate) tasks: Vec<(PathBuf, OwnedFd)>,
 }
 
 impl CgroupFiles {
@@ -72,7 +72,7 @@ impl CgroupFiles {
             )
             .ctx("open", directory)?;
             match rustix::fs::openat(&dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(file) => files.tasks.push(file),
+                Ok(file) => files.tasks.push((directory.to_owned(), file)),
                 Err(rustix::io::Errno::NOENT) => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                     files.unified =
@@ -84,9 +84,11 @@ impl CgroupFiles {
         Ok(files)
     }
 
-    /// Moves this process.
-    pub(crate) fn enter(&self) -> sys::Result<()> {
-        for file in &self.tasks {
+    /// Moves this process; where `below` has a cgroup below one of these, only into that.
+    pub(crate) fn enter(&self, below: Option<&Self>) -> sys::Result<()> {
+        let below = below.map_or(&[][..], |below| &below.tasks);
+        let above = self.tasks.iter().filter(|(dir, _)| !below.iter().any(|(own, _)| own.starts_with(dir)));
+        for (_, file) in above.chain(below) {
             rustix::io::write(file, b"0").ctx("join", "cgroup")?;
         }
         Ok(())

@@ -20,6 +20,9 @@ use crate::plan::{InitPlan, PlannedMount, What};
 pub(crate) fn rootfs(plan: &InitPlan) -> Result<OwnedFd> {
     let tree = source::tree(&plan.rootfs, true)?;
     detach(&tree, plan, &plan.rootfs)?;
+    // Of the host's mounts the root itself is none, whatever those below it hear: a shared one can't be pivoted to.
+    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    mount_attr::set(&tree, &private, Depth::One).ctx("make private", &plan.rootfs)?;
     Ok(tree)
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("config.json is a directory").before("rm config.json; mkdir config.json").refused("config.json"),
         case("version missing").unset("/ociVersion").refused("ociVersion").but_prints(Runc, "", "runc does not ask"),
         case("version of another world").set("/ociVersion", json!("x.y")).refused("ociVersion")
-            .but_prints(Runc, "", "runc does not ask"),
+            .but_prints(Runc, "", "runc does not ask").but_newer_exits(Crun, 0, "", "crun 1.21 does not ask"),
         case("root missing").unset("/root").refused("root"),
         case("root path missing").unset("/root/path").refused("root"),
         case("root of a wrong type").set("/root", json!("rootfs")).refused("config.json"),

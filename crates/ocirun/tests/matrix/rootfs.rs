@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("/ has no parent").shared().sh("cd /..; pwd; ls -id / /.. | awk '{print $1}' | sort -u | wc -l").prints("/\n1\n"),
         // The root itself, whose source is its path on the host.
         case("the host's mounts are gone")
-            .sh("grep -c @bundle /proc/self/mountinfo; grep -c -E '/(boot|home|run/.*) ' /proc/self/mountinfo")
+            .sh("grep -c '/rootfs / ' /proc/self/mountinfo; grep -c -E '/(boot|home|run/.*) ' /proc/self/mountinfo")
             .exits(1, "1\n0\n"),
         case("masked file reads as empty").set("/linux/maskedPaths", json!(["/etc/hosts"])).sh("wc -c < /etc/hosts").prints("0\n"),
         case("masked file can't be written").set("/linux/maskedPaths", json!(["/etc/hosts"]))
@@ -40,13 +40,15 @@ pub(crate) fn cases() -> Vec<Case> {
             .shared().sh("for p in /proc/sys/kernel/domainname /proc/sysrq-trigger; do (echo x > $p) 2>/dev/null || echo denied; done").prints("denied\ndenied\n"),
         case("/proc/sys without protection").set("/linux/readonlyPaths", json!([]))
             .sh("echo quay > /proc/sys/kernel/hostname; hostname").prints("quay\n"),
-        case("propagation is private where nothing is said").shared().sh("grep ' / / ' /proc/self/mountinfo | grep -c -E 'shared|master'").exits(1, "0\n"),
+        case("propagation is private where nothing is said").shared().sh("grep '/rootfs / ' /proc/self/mountinfo | grep -c -E 'shared|master'").exits(1, "0\n")
+            .but_prints(Runc, "1\n", "runc 1.1.5 lets the root hear of the host's mounts"),
         case("root propagation slave").set("/linux/rootfsPropagation", json!("slave"))
-            .sh("grep -E ' / / ' /proc/self/mountinfo | grep -c shared").exits(1, "0\n"),
+            .sh("grep '/rootfs / ' /proc/self/mountinfo | grep -c -E 'shared|master'").exits(1, "0\n")
+            .but_prints(Runc, "1\n", "runc 1.1.5 lets the root hear of the host's mounts"),
         case("root propagation shared").set("/linux/rootfsPropagation", json!("shared"))
             .sh("grep -E '/rootfs / ' /proc/self/mountinfo | grep -c shared").prints("1\n").but_exits(Runc, 1, "0\n", "runc makes its own mount of the root private"),
         case("root propagation unbindable").set("/linux/rootfsPropagation", json!("unbindable"))
-            .sh("grep -E '/rootfs / ' /proc/self/mountinfo | grep -c unbindable").prints("1\n").but_refused(Runc, "runc can't bind the root then"),
+            .sh("grep -E '/rootfs / ' /proc/self/mountinfo | grep -c unbindable").prints("1\n").but_refused(Runc, "runc can't bind the root then").but_newer_exits(Runc, 1, "0\n", "runc makes its own mount of the root private"),
         case("a root that is a mount point").before("mount --bind rootfs rootfs; mount --make-private rootfs").sh("echo ok").prints("ok\n"),
     ]
 }

@@ -9,14 +9,21 @@ use crate::{Error, Result};
 
 const OP: &str = "exec";
 
+/// What of config.json an exec needs: most of it, as the seccomp profile, is skipped.
+#[derive(serde::Deserialize)]
+struct Config {
+    #[serde(default)]
+    process: Value,
+}
+
 /// The process document (runtime-spec, config.md, process) for `request` in the container in `dir`.
 pub(crate) fn process(dir: &Dir, request: &ExecRequest, streams: ExecStreams) -> Result<Vec<u8>> {
     let path = dir.file("config.json");
     let bytes = sys::durable::read_bounded(&path, CONFIG_MAX)?;
-    let mut config: Value =
+    let config: Config =
         serde_json::from_slice(&bytes).map_err(|error| Error::invalid("read", path.display(), error))?;
-    let process = build(config["process"].take(), request, streams)
-        .map_err(|cause| Error::invalid(OP, dir.id(), cause))?;
+    let process =
+        build(config.process, request, streams).map_err(|cause| Error::invalid(OP, dir.id(), cause))?;
     serde_json::to_vec(&process).map_err(|error| Error::invalid(OP, dir.id(), error))
 }
 

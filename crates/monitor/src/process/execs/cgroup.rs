@@ -24,6 +24,7 @@ pub(super) struct ExecCgroup {
     dir: PathBuf,
     version: Version,
     option: String,
+    gone: bool,
 }
 
 impl ExecCgroup {
@@ -43,7 +44,7 @@ impl ExecCgroup {
         let dir = dir.join(name);
         match std::fs::create_dir(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Self { dir, version, option }),
+            _ => Ok(Self { dir, version, option, gone: false }),
         }
     }
 
@@ -88,11 +89,13 @@ impl ExecCgroup {
     }
 
     /// Removes it; false if it has members still.
-    pub(super) fn remove(&self) -> bool {
-        match std::fs::remove_dir(&self.dir) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        }
+    pub(super) fn remove(&mut self) -> bool {
+        self.gone = self.gone
+            || match std::fs::remove_dir(&self.dir) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+        self.gone
     }
 }
 
