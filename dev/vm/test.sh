@@ -82,7 +82,7 @@ account() {
     lines+=("$(printf '%-46s %6s %6s %6d s%s' "$1" "${ok:-0}" "${bad:-0}" "$3" "${again/#0/}" | sed -E 's/ s([0-9]+)$/ s, \1 at the second try/')")
     printf '%s\n' "${lines[-1]}"
     (($2 != 124)) || echo "    not over after $3 s"
-    grep -E '^ *(FAIL|TIMEOUT|SIGABRT|FLAKY)|NOT TESTED' "$log" | cut -c1-200 | sort -u | sed 's/^ */    /' || true
+    grep -E '^ *(FAIL|TRY [0-9]+ FAIL|TIMEOUT|SIGABRT|FLAKY)|NOT TESTED' "$log" | cut -c1-200 | sort -u | sed 's/^ */    /' || true
 }
 
 # batch GROUP,GROUP…

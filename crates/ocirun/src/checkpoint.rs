@@ -6,12 +6,13 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::oci::LinuxResources;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use sys::pidfd::PidFd;
-use sys::spawn::{self, SingleThread};
+use sys::spawn::{self, Cloned, SingleThread};
 use sys::{Ctx as _, durable};
 
 use crate::cgroup::{Cgroup, Layout};
@@ -98,7 +99,7 @@ fn make_dir(path: &Path) -> Result<()> {
 /// The id is taken, there is no checkpoint, criu can't. Nothing is left.
 pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptions) -> Result<PidFd> {
     const OP: &str = "restore";
-    SingleThread::check()?;
+    let proof = SingleThread::check()?;
     let id = create.id.clone();
     let dir = Dir::of(&context.root, &id)?;
     if dir.exists() {
@@ -106,9 +107,6 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     }
     if !options.images.join("inventory.img").exists() {
         return Err(refused(OP, &id, format!("there is no checkpoint in {}", options.images.display())));
-    }
-    if context.systemd {
-        return Err(refused(OP, &id, "not supported with cgroups by systemd"));
     }
     let mut warnings = Vec::new();
     create.console = None;
@@ -129,7 +127,10 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     let mut undo = Undo::new(&dir);
     let layout = Layout::detect()?;
     let no_resources = LinuxResources::default();
-    let cgroup = Cgroup::create(&layout, &create::request(context, &id, &bundle, &no_resources), 0)?;
+    // systemd makes no scope without a process, and none outlives its last.
+    let first = context.systemd.then(|| Placeholder::start(proof)).transpose()?;
+    let pid = first.as_ref().map_or(0, Placeholder::pid);
+    let cgroup = Cgroup::create(&layout, &create::request(context, &id, &bundle, &no_resources), pid)?;
     let cgroups = roots(&layout, undo.cgroup.insert(cgroup));
     let network = plan.namespaces.joined(Kind::Network).map(|path| {
         // Not closed by criu's execve: it is handed on.
@@ -149,6 +150,7 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     let text = std::fs::read_to_string(&given.pid_file).unwrap_or_default();
     undo.init = text.trim().parse().ok().and_then(|pid| PidFd::open(pid).ok());
     ran?;
+    drop(first);
     let pid = undo.init.as_ref().map(PidFd::pid).ok_or_else(|| refused(OP, &id, "criu wrote no pid"))?;
     let init = PidFd::open(pid)?;
     let record = create::record(&id, pid, &bundle, undo.cgroup.clone())?;
@@ -171,6 +173,36 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     durable::remove(&given.pid_file)?;
     undo.disarm();
     Ok(init)
+}
+
+/// A process that only is there, in a scope that waits for its own.
+struct Placeholder(PidFd);
+
+impl Placeholder {
+    fn start(proof: SingleThread) -> Result<Self> {
+        match spawn::clone(proof, 0, None).ctx("clone", "placeholder")? {
+            Cloned::Parent { pid, pidfd } => Ok(Self(PidFd::from_fd(pidfd, pid))),
+            Cloned::Child => {
+                // Should it fail, Drop kills.
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                loop {
+                    std::thread::sleep(Duration::from_hours(1));
+                }
+            }
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.pid()
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        // One that has ended is what is wanted.
+        let _ = self.0.signal(libc::SIGKILL);
+        let _ = sys::process::wait::wait_pid_blocking(self.0.pid());
+    }
 }
 
 /// Where the cgroups are within their hierarchies.
