@@ -142,7 +142,12 @@ impl Live {
         let read = |file: &str| {
             let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            text.replace(&self.run.id, "@id").replace(&self.run.bundle.display().to_string(), "@bundle")
+            let bundle = &self.run.bundle;
+            // Where /tmp is a mount, the root's path begins below it.
+            let name = bundle.file_name().expect("a name").to_string_lossy().into_owned();
+            text.replace(&self.run.id, "@id")
+                .replace(&bundle.display().to_string(), "@bundle")
+                .replace(&format!("/{name}/"), "@bundle/")
         };
         let lines = |file: &str| read(file).lines().map(str::to_owned).collect::<Vec<_>>();
         let mut out = BTreeMap::new();
