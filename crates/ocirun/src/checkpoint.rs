@@ -186,7 +186,7 @@ impl Placeholder {
                 // Should it fail, Drop kills.
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
                 loop {
-                    std::thread::sleep(Duration::from_hours(1));
+                    std::thread::sleep(Duration::from_secs(3600));
                 }
             }
         }

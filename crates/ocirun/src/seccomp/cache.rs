@@ -17,7 +17,7 @@ use super::{Instruction, sha256};
 /// Most filters that are kept; the ones not used for the longest time go first.
 pub(super) const ENTRIES: usize = 64;
 
-const MAGIC: &[u8; 8] = b"WHBPF\0\0\x02";
+const MAGIC: &[u8; 8] = b"WHBPF\0\0\x03";
 const HEADER: usize = MAGIC.len() + 32;
 const FILE_BYTES: u64 = HEADER as u64 + 4096 * 8;
 

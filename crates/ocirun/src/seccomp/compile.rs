@@ -9,7 +9,7 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilter
 use model::oci::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 use rustix::fs::MemfdFlags;
 
-use super::{Error, Instruction};
+use super::{Error, Instruction, ranges};
 
 /// The machine's own architecture is always in a libseccomp filter; these are what profiles may add.
 /// (name, libseccomp's, the kernel's audit number)
@@ -67,6 +67,15 @@ pub fn known() -> (&'static [&'static str], &'static [&'static str], Vec<&'stati
 
 /// The BPF program of `profile`.
 pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
+    let program = ranges::shorten(whole(profile)?);
+    if program.len() > 4096 {
+        return Err(Error::new(format!("{} instructions, the kernel takes 4096", program.len())));
+    }
+    Ok(program)
+}
+
+/// The program as libseccomp makes it, after our stub.
+pub(super) fn whole(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     if default == ScmpAction::Notify {
         return Err(Error::new("SCMP_ACT_NOTIFY cannot be the default action"));
@@ -75,8 +84,7 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error>
         profile.architectures.iter().map(|name| architecture(name)).collect::<Result<Vec<_>, _>>()?;
     let mut context = ScmpFilterContext::new(default).map_err(|e| Error::because("make filter", &e))?;
     context.set_ctl_nnp(false).map_err(|e| Error::because("make filter", &e))?;
-    // A binary tree, not a list: the kernel runs the filter once for every call's number when it is loaded, and the
-    // program once for each call that looks at arguments.
+    // A binary tree, not a list, for what `ranges` can't follow.
     context.set_ctl_optimize(2).map_err(|e| Error::because("make filter", &e))?;
     for &(arch, _) in &architectures {
         context.add_arch(arch).map_err(|e| Error::because("add architecture", &e))?;
@@ -86,9 +94,6 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error>
     }
     let mut program = stub(profile, default, &architectures);
     program.extend(export(&context)?);
-    if program.len() > 4096 {
-        return Err(Error::new(format!("{} instructions, the kernel takes 4096", program.len())));
-    }
     Ok(program)
 }
 

@@ -9,6 +9,7 @@
 mod cache;
 mod compile;
 mod notify;
+mod ranges;
 mod sha256;
 #[cfg(test)]
 mod tests;

@@ -3,52 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use testkit::{Scratch, wait_for};
 
-/// A runtime that a case is run with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Runtime {
-    Wharf,
-    Runc,
-    Crun,
-}
-
-pub(crate) use Runtime::{Crun, Runc, Wharf};
-
-impl Runtime {
-    pub(crate) fn program(self) -> std::path::PathBuf {
-        testkit::Runtime::named(self.name()).path
-    }
-
-    /// Whether it is of the version that the table was written for.
-    fn is_debian_12s(self) -> bool {
-        static NEWER: OnceLock<[bool; 2]> = OnceLock::new();
-        let newer = NEWER.get_or_init(|| {
-            [(Runc, "1.1.5"), (Crun, "1.8.1")].map(|(runtime, version)| {
-                let output =
-                    Command::new(runtime.program()).arg("--version").output().expect("run --version");
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                !text.lines().next().unwrap_or_default().split([' ', '+']).any(|word| word == version)
-            })
-        });
-        match self {
-            Wharf => true,
-            Runc => !newer[0],
-            Crun => !newer[1],
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Wharf => "wharf-oci",
-            Runc => "runc",
-            Crun => "crun",
-        }
-    }
-}
+pub(crate) use crate::peer::Runtime::{self, Crun, Runc, Wharf};
 
 /// What became of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

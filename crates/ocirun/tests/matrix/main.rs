@@ -16,6 +16,7 @@ mod live;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod peer;
 mod process;
 mod rootfs;
 mod seccomp;
