@@ -116,13 +116,6 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     let text = durable::read_bounded(&path, MAX_DOCUMENT)?;
     let mut outside: Outside = serde_json::from_slice(&text)
         .map_err(|error| sys::Error::other("parse", &path, error.to_string()))?;
-    // What config.json says now, not what was when the images were made.
-    let now: Vec<(PathBuf, PathBuf)> = binds(plan).collect();
-    for (point, source) in &mut outside.mounts {
-        if let Some((_, given)) = now.iter().find(|(known, _)| known == point) {
-            source.clone_from(given);
-        }
-    }
     dir.make()?;
     let mut undo = Undo::new(&dir);
     let layout = Layout::detect()?;
@@ -131,7 +124,13 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
     let first = context.systemd.then(|| Placeholder::start(proof)).transpose()?;
     let pid = first.as_ref().map_or(0, Placeholder::pid);
     let cgroup = Cgroup::create(&layout, &create::request(context, &id, &bundle, &no_resources), pid)?;
-    let cgroups = roots(&layout, undo.cgroup.insert(cgroup));
+    let cgroup = undo.cgroup.insert(cgroup);
+    let cgroups = roots(&layout, cgroup);
+    // What config.json says now, not what was when the images were made, or what they say was.
+    let now: Vec<(PathBuf, PathBuf)> = binds(plan).collect();
+    let devices = plan.devices.iter().map(|device| Path::new(&device.path));
+    let ours: Vec<&Path> = devices.chain(cgroup.paths.values().map(PathBuf::as_path)).collect();
+    outside.confine(&now, &ours).map_err(|cause| refused(OP, &id, cause))?;
     let network = plan.namespaces.joined(Kind::Network).map(|path| {
         // Not closed by criu's execve: it is handed on.
         rustix::fs::open(path, OFlags::RDONLY, Mode::empty()).ctx("open namespace", path)

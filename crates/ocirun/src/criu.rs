@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::BufRead as _;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,34 @@ pub(crate) struct Outside {
 impl Outside {
     /// Its file among the images.
     pub(crate) const FILE: &'static str = "wharf-oci.json";
+
+    /// Takes the configuration's word for what is mounted from outside, not that of the images: `binds` are its bind
+    /// mounts, `ours` where its cgroups are, and its devices. What masks is the null device.
+    ///
+    /// # Errors
+    /// The first of its mounts that the configuration does not have.
+    pub(crate) fn confine(
+        &mut self,
+        binds: &[(PathBuf, PathBuf)],
+        ours: &[&Path],
+    ) -> std::result::Result<(), String> {
+        for (point, source) in &mut self.mounts {
+            // "a/../b" below one of ours is elsewhere.
+            let plain = |path: &Path| !path.components().any(|part| part == Component::ParentDir);
+            match binds.iter().find(|(known, _)| known == point) {
+                Some((_, given)) => source.clone_from(given),
+                None if plain(source) && ours.iter().any(|own| source.starts_with(own)) => {}
+                None => {
+                    return Err(format!(
+                        "{} on {} is not in its configuration",
+                        source.display(),
+                        point.display()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The mounts of a container that come from outside, by its own table and the host's.
@@ -267,6 +295,27 @@ mod tests {
             ("/sys/fs/cgroup/pids", "/sys/fs/cgroup/pids/w/c"),
         ];
         assert_eq!(found, expected.map(|(point, source)| (PathBuf::from(point), PathBuf::from(source))));
+    }
+
+    #[test]
+    fn images_choose_no_mount() {
+        let own = ["/dev/null", "/sys/fs/cgroup/pids/w/c"].map(Path::new);
+        let binds = [(PathBuf::from("/data"), PathBuf::from("/srv"))];
+        let confined = |point: &str, source: &str| {
+            let mounts = vec![(point.into(), source.into())];
+            let mut outside = Outside { mounts, ..Outside::default() };
+            outside.confine(&binds, &own).map(|()| outside.mounts[0].1.display().to_string())
+        };
+        assert_eq!(confined("/data", "/etc"), Ok("/srv".to_owned()));
+        for source in ["/dev/null", "/sys/fs/cgroup/pids/w/c", "/sys/fs/cgroup/pids/w/c/below"] {
+            assert_eq!(confined("/x", source), Ok(source.to_owned()));
+        }
+        for source in
+            ["/", "/etc", "/dev/sda", "/dev/null2", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/pids/w/c/../d"]
+        {
+            let error = confined("/x", source).unwrap_err();
+            assert_eq!(error, format!("{source} on /x is not in its configuration"));
+        }
     }
 
     #[test]

@@ -34,6 +34,24 @@ fn ps_top_stats_update() {
     assert_eq!(stats["stats"]["memory"]["limit"], 128 << 20, "{stats}");
 }
 
+/// CVE-2022-1227: no program of the image's is needed to list its processes, and none gets to run.
+#[test]
+fn top_runs_nothing_inside() {
+    let wharf = Wharf::new();
+    wharf.sleeper("a");
+    let mark = wharf.rootfs.join("ran");
+    for name in ["ps", "top", "nsenter"] {
+        let program = wharf.rootfs.join("bin").join(name);
+        let _ = std::fs::remove_file(&program);
+        testkit::script(&wharf.rootfs.join("bin"), name, "#!/bin/sh\ntouch /ran\n");
+    }
+    assert!(wharf.ok(&["top", "a"]).contains("sleep 1000"));
+    wharf.ok(&["pause", "a"]);
+    assert!(wharf.ok(&["top", "a"]).contains("sleep 1000"), "nothing can run inside, and they are seen");
+    wharf.ok(&["resume", "a"]);
+    assert!(!mark.exists(), "a program of the image has run");
+}
+
 #[test]
 fn logs_tail_since_timestamps_follow() {
     let wharf = Wharf::new();

@@ -116,6 +116,9 @@ fn what_cannot_be_saved_or_restored_is_refused_and_leaves_nothing() {
     refused("wharf-oci.json: no such file or directory");
     fs::write(path.join("wharf-oci.json"), "{").unwrap();
     refused("wharf-oci.json");
+    // CVE-2024-8676, CVE-2026-15801: what is mounted from outside is not for the images to say.
+    fs::write(path.join("wharf-oci.json"), r#"{"streams": [], "mounts": [["/mnt", "/etc"]]}"#).unwrap();
+    refused("/etc on /mnt is not in its configuration");
     // Images that are none: criu says so, or that it knows no such kernel.
     fs::write(path.join("wharf-oci.json"), r#"{"streams": [], "mounts": []}"#).unwrap();
     refused("run criu restore: ");

@@ -78,3 +78,35 @@ fn no_file_is_written_in_the_image() {
         assert!(etc.join(name).is_symlink(), "{name} was replaced");
     }
 }
+
+/// CVE-2026-57231, CVE-2026-17113: what an image names and gives no value gets none of the host's, and ends nobody.
+#[test]
+fn a_variable_without_a_value_brings_none_of_the_hosts() {
+    let oci = Oci::new();
+    let env = json!(["PATH=/bin:/usr/bin", "HOST_SECRET", "*", "HOST_*", "PLAIN=1"]);
+    let bundle = Bundle::sleeper("bareenv").edit(|spec| spec["process"]["env"] = env);
+    let with_secret = |args: &[&str]| {
+        let output = oci.command().args(args).env("HOST_SECRET", "kept").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        text
+    };
+    let container = oci.start(&bundle);
+    // Empty until the program has taken the place of ours.
+    let file = format!("/proc/{}/environ", container.pid());
+    let inside = testkit::wait_for("the program's environment", || {
+        fs::read(&file).ok().filter(|text| !text.is_empty())
+    });
+    let seen = with_secret(&["exec", bundle.id(), "env"]);
+    for text in [String::from_utf8_lossy(&inside).into_owned(), seen] {
+        assert!(
+            text.contains("PLAIN=1") && !text.contains("kept") && !text.contains("HOST_SECRET="),
+            "{text:?}"
+        );
+    }
+    drop(container);
+    let once =
+        bundle.edit(|spec| spec["process"]["args"] = json!(["sh", "-c", "env; cat /proc/self/environ"]));
+    let text = with_secret(&["run", "--bundle", &once.path().to_string_lossy(), once.id()]);
+    assert!(text.contains("PLAIN=1") && !text.contains("kept"), "{text:?}");
+}

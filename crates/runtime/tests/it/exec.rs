@@ -95,6 +95,37 @@ fn a_grandchild_that_keeps_the_pipes_does_not_hold_it_up() {
     wait_until("the grandchild to go with its container", || processes("71717") == 0);
 }
 
+/// CVE-2026-53495: neither the caller nor the monitor keeps anything of an exec that is over, whoever has its pipes.
+#[test]
+fn execs_whose_children_keep_the_pipes_leave_nothing() {
+    let kit = Kit::new("exec-kept");
+    let bundle = Bundle::sleeper("exec-kept");
+    run(async {
+        let container = running(&kit, &bundle).await;
+        let file = kit.root().join(container.id().as_str()).join("monitor.pid");
+        let monitor = std::fs::read_to_string(file).expect("a pid");
+        let open = || {
+            let dir = format!("/proc/{}/fd", monitor.trim());
+            let theirs = std::fs::read_dir(dir).expect("its descriptors").count();
+            (theirs, sys::proc::open_fds().expect("our descriptors").len())
+        };
+        let one = async || container.exec_sync(shell("sleep 72727 & echo done")).await.expect("exec");
+        one().await;
+        let before = open();
+        for _ in 0..20 {
+            assert_eq!(one().await.stdout, b"done\n");
+        }
+        wait_until("the descriptors of ended execs to be closed", || {
+            let now = open();
+            now.0 <= before.0 && now.1 <= before.1
+        });
+        container.delete(true).await.expect("delete");
+    });
+    wait_until("the children to go with their container", || processes("72727") == 0);
+    drop(bundle);
+    kit.finish();
+}
+
 #[test]
 fn a_time_out_kills_the_whole_tree() {
     check("exec-timeout", async |container| {
