@@ -18,6 +18,7 @@ use sys::Ctx as _;
 use sys::lock::FileLock;
 use tokio::sync::oneshot;
 
+use crate::blocking::Going;
 use crate::bundle::{Bundle, cgroup_dir};
 use crate::cgroups::Group;
 use crate::cleanup::{release_name, remove_dir, remove_tree, undo_create};
@@ -58,29 +59,32 @@ impl Runtimes {
         let flag = given_up.flag();
         let (sender, receiver) = oneshot::channel();
         // Ends by the deadline and its undo; the caller that waits for it may be gone.
+        let going = Going::begin();
         tokio::spawn(async move {
             let result = blocking::long(move || create(&inner, &handler, request, &flag)).await;
             // A caller that is gone drops what it did not take.
-            let _ = sender.send(result.map(|container| Unclaimed(Some(container))));
+            let _ = sender.send(result.map(|container| Unclaimed(Some((container, going)))));
         });
         let result = receiver.await.map_err(|_| Error::Cancelled { op: OP, object: id.to_string() })?;
         let mut unclaimed = result?;
-        let container = unclaimed.0.take();
-        let container = container.ok_or_else(|| Error::Cancelled { op: OP, object: id.to_string() })?;
+        let (container, _going) =
+            unclaimed.0.take().ok_or_else(|| Error::Cancelled { op: OP, object: id.to_string() })?;
         container.watch();
         Ok(container)
     }
 }
 
 /// A container that its caller has not taken yet: deleted if it never does.
-struct Unclaimed(Option<Container>);
+struct Unclaimed(Option<(Container, Going)>);
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        let (Some(container), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some((container, going)), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
         runtime.spawn(async move {
+            let _going = going;
             if let Err(error) = container.delete(true).await {
                 tracing::warn!(container = %container.id(), %error, "can't undo a create that was given up");
             }

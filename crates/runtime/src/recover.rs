@@ -72,7 +72,11 @@ impl Runtimes {
         for id in &all.stopping {
             if let Ok(container) = self.get(id).await {
                 // Goes on by itself, as the stop that was interrupted did; trouble is told by the next stop.
-                tokio::spawn(async move { container.continue_stop().await });
+                let going = blocking::Going::begin();
+                tokio::spawn(async move {
+                    let _going = going;
+                    container.continue_stop().await
+                });
             }
         }
         Ok(all)
@@ -174,7 +178,11 @@ fn one(inner: &Arc<Inner>, id: &Id) -> Result<Did> {
     }
     let container = inner.load(id, OP)?;
     // What another process is doing it will finish; so it is not waited for.
-    let lock = FileLock::acquire_within(dir.file("lock"), BUSY)?;
+    let lock = match FileLock::acquire_within(dir.file("lock"), BUSY) {
+        // Deleted since it was listed.
+        Err(error) if error.is_gone() => return Ok(Did::Nothing),
+        lock => lock?,
+    };
     let Some(lock) = lock else { return Ok(Did::Nothing) };
     let record = dir.load(OP)?;
     let mut locked = Locked::adopt(container, OP, record, lock);

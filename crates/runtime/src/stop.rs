@@ -44,7 +44,11 @@ impl Container {
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let stop = StopRecord { signal: signal.number(), kill_at_ns: boottime_ns().saturating_add(grace_ns) };
         // A task of its own, so that it outlives the caller. If this process ends, the record has the stop.
-        let job = tokio::spawn(async move { container.run_stop(stop).await });
+        let going = blocking::Going::begin();
+        let job = tokio::spawn(async move {
+            let _going = going;
+            container.run_stop(stop).await
+        });
         job.await.map_err(|_| Error::Cancelled { op: "stop", object: self.id().to_string() })?
     }
 

@@ -9,7 +9,8 @@
 //!
 //! `error` makes the place return an error, `kill` ends this process with SIGKILL, `sleep:MS` waits.
 //! `@N` limits it to the Nth time that this process comes by. `WHARF_FAILPOINTS_TRACE=PATH` appends the
-//! name of every point that is passed to a file, one a line. Both are read once, at the first point.
+//! name of every point that is passed to a file, one a line. Both are read once, at the first point. `set`
+//! adds rules to a process that runs, and `acted` counts how often they did something.
 
 #[cfg(not(feature = "failpoints"))]
 use std::io;
@@ -26,7 +27,7 @@ pub fn point(_name: &'static str) -> io::Result<()> {
 }
 
 #[cfg(feature = "failpoints")]
-pub use active::point;
+pub use active::{acted, point, set};
 
 /// Whether failpoints are compiled in.
 pub const COMPILED_IN: bool = cfg!(feature = "failpoints");
@@ -81,8 +82,8 @@ fn parse_rule(rule: &str) -> Result<Rule, String> {
 mod active {
     use std::fs::{File, OpenOptions};
     use std::io::{self, Write as _};
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
     use super::{Action, Rule, parse};
@@ -93,10 +94,44 @@ mod active {
         invalid: Option<String>,
     }
 
+    /// The rules of [`set`], each with how often it was passed.
+    static SET: Mutex<Vec<(Rule, u64)>> = Mutex::new(Vec::new());
+    static ACTED: AtomicU64 = AtomicU64::new(0);
+
+    /// Puts these rules, written as in `WHARF_FAILPOINTS`, in the place of those that were set before; those of
+    /// the environment stay.
+    ///
+    /// # Errors
+    /// What is wrong with them; then nothing is changed.
+    pub fn set(rules: &str) -> Result<(), String> {
+        let rules = parse(rules)?.into_iter().map(|rule| (rule, 0)).collect();
+        *SET.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+        Ok(())
+    }
+
+    /// How often a rule of [`set`] has acted in this process.
+    #[must_use]
+    pub fn acted() -> u64 {
+        ACTED.load(Ordering::Relaxed)
+    }
+
+    /// What the rules of [`set`] say here.
+    fn set_here(name: &str) -> Option<Action> {
+        let mut rules = SET.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut action = None;
+        for (rule, passes) in rules.iter_mut().filter(|(rule, _)| rule.name == name) {
+            *passes += 1;
+            if rule.only.is_none_or(|only| only == *passes) {
+                action = Some(rule.action);
+            }
+        }
+        action
+    }
+
     /// The place called `name` is passed.
     ///
     /// # Errors
-    /// What `WHARF_FAILPOINTS` asks for here, and everywhere if that variable can't be read.
+    /// What `WHARF_FAILPOINTS` or [`set`] asks for here, and everywhere if that variable can't be read.
     pub fn point(name: &'static str) -> io::Result<()> {
         static CONFIG: OnceLock<Config> = OnceLock::new();
         let config = CONFIG.get_or_init(Config::from_env);
@@ -112,6 +147,10 @@ mod active {
             if rule.only.is_none_or(|only| only == pass) {
                 act(name, rule.action)?;
             }
+        }
+        if let Some(action) = set_here(name) {
+            ACTED.fetch_add(1, Ordering::Relaxed);
+            act(name, action)?;
         }
         Ok(())
     }
@@ -169,6 +208,19 @@ mod tests {
         for bad in ["a", "a=b", "a=sleep", "a=sleep:x", "a=kill@", "a=error:5"] {
             parse(bad).unwrap_err();
         }
+    }
+
+    #[cfg(feature = "failpoints")]
+    #[test]
+    fn rules_can_be_set_while_it_runs() {
+        set("sys.test.set=error@2").unwrap();
+        let before = acted();
+        assert!(
+            point("sys.test.set").is_ok() && point("sys.test.set").is_err() && point("sys.test.set").is_ok()
+        );
+        assert_eq!(acted() - before, 1);
+        set("sys.test.set").unwrap_err();
+        set("").unwrap();
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! The one place for system calls: pidfds, cgroups, durable files, mounts, sockets, children.
+//! The one place for system calls: pidfds, durable files, mounts, sockets, children.
 //!
 //! Everything here is synchronous and safe to call; `unsafe` stays inside. File descriptors are
 //! [`std::os::fd::OwnedFd`] and close-on-exec from birth. Process ids are plain `i32`, and a process that
 //! must be the same one later is held by a [`pidfd::PidFd`].
 
 pub mod bpf;
-pub mod cgroup;
 pub mod durable;
 pub mod error;
 pub mod fail;

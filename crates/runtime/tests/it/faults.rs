@@ -27,9 +27,11 @@ use judge::{Facts, Judge};
 
 /// Nothing takes so long, even here; a victim that hangs ends the test.
 const NEVER: Duration = Duration::from_secs(240);
-/// Handlers: our monitor, and conmon, each over our runtime.
+/// Handlers: our monitor, and conmon, each over our runtime; and ours over what it does not know for ours, so that it
+/// runs it for execs.
 const OURS: &str = "wharf-oci";
 const WITH_CONMON: &str = "with-conmon";
+const FOREIGN: &str = "foreign-oci";
 
 /// Ends with 7 when it is asked to, and says so.
 const PROGRAM: &str =
@@ -45,7 +47,7 @@ enum Course {
     Plain,
     /// The same with conmon as the monitor.
     Conmon,
-    /// The same with a program that must be killed, a checkpoint and a restore.
+    /// The same with a program that must be killed, a checkpoint and a restore, and execs by the runtime.
     Stubborn,
     /// Recovers what others left that died in the middle.
     Recovery,
@@ -135,12 +137,13 @@ fn log_of(dir: &Path, id: &str) -> PathBuf {
 
 /// The root's configuration with the programs in `dir`.
 fn config(root: &Path, dir: &Path) -> RuntimeConfig {
-    let handler = |name: &str, monitor: PathBuf| {
-        HandlerConfig::new(name, dir.join("wharf-oci"), MonitorConfig::new(monitor))
+    let handler = |name: &str, program: &str, monitor: PathBuf| {
+        HandlerConfig::new(name, dir.join(program), MonitorConfig::new(monitor))
     };
     let handlers = vec![
-        handler(OURS, dir.join("wharf-monitor")),
-        handler(WITH_CONMON, testkit::Monitor::named("conmon").path),
+        handler(OURS, OURS, dir.join("wharf-monitor")),
+        handler(WITH_CONMON, OURS, testkit::Monitor::named("conmon").path),
+        handler(FOREIGN, FOREIGN, dir.join("wharf-monitor")),
     ];
     let mut config = RuntimeConfig::new(root, handlers);
     config.cgroup_manager = kit::manager();
@@ -156,26 +159,13 @@ struct Walk {
 impl Walk {
     /// None, and a word about it, where this run of the suite has other programs.
     fn new(what: &str) -> Option<Self> {
-        if testkit::runtime_under_test().kind != RuntimeKind::WharfOci {
-            println!("walked where wharf-oci is the runtime under test");
-            return None;
-        }
-        let test = std::env::current_exe().expect("this program");
-        let build = test.ancestors().nth(2).expect("the build's directory").to_owned();
-        let programs = ["wharf-oci", "wharf-monitor"].map(|name| build.join(name));
-        if !programs.iter().all(|program| program.is_file()) {
-            println!("NOT TESTED: {}: no programs of this build", build.display());
-            return None;
-        }
-        // A build of one crate alone may not have them.
-        if !programs.iter().all(|program| has(program, "WHARF_FAILPOINTS_TRACE")) {
-            println!("NOT TESTED: {}: the programs have no failpoints", build.display());
-            return None;
-        }
+        let programs = failing_programs()?;
         let kit = Kit::new(what);
         for program in programs {
             script(kit.scratch.path(), &program);
         }
+        let ours = kit.scratch.path().join(OURS);
+        testkit::script(kit.scratch.path(), FOREIGN, &format!("#!/bin/sh\nexec {} \"$@\"\n", ours.display()));
         Some(Self { kit, bundle: Bundle::shell(what, PROGRAM), stubborn: Bundle::shell(what, STUBBORN) })
     }
 
@@ -333,7 +323,7 @@ impl Walk {
 
     fn finish(self) {
         let traces = SIDES.map(Side::trace).into_iter().chain(POINTS.map(|(_, file)| file));
-        for file in traces.chain(["wharf-oci", "wharf-monitor", "facts", "told"]) {
+        for file in traces.chain([OURS, FOREIGN, "wharf-monitor", "facts", "told"]) {
             fs::remove_file(self.file(file)).expect("remove");
         }
         drop((self.bundle, self.stubborn));
@@ -341,8 +331,35 @@ impl Walk {
     }
 }
 
+/// All points in the source: none where there is none.
+pub(crate) fn names() -> BTreeSet<String> {
+    points::in_source()
+}
+
+/// `wharf-oci` and `wharf-monitor` with failpoints: this build's own. None, and a word about it, where this run of
+/// the suite has other programs.
+pub(crate) fn failing_programs() -> Option<[PathBuf; 2]> {
+    if testkit::runtime_under_test().kind != RuntimeKind::WharfOci {
+        println!("programs fail where wharf-oci is the runtime under test");
+        return None;
+    }
+    let test = std::env::current_exe().expect("this program");
+    let build = test.ancestors().nth(2).expect("the build's directory").to_owned();
+    let programs = ["wharf-oci", "wharf-monitor"].map(|name| build.join(name));
+    if !programs.iter().all(|program| program.is_file()) {
+        println!("NOT TESTED: {}: no programs of this build", build.display());
+        return None;
+    }
+    // A build of one crate alone may not have them.
+    if !programs.iter().all(|program| has(program, "WHARF_FAILPOINTS_TRACE")) {
+        println!("NOT TESTED: {}: the programs have no failpoints", build.display());
+        return None;
+    }
+    Some(programs)
+}
+
 /// A script around a program that does with it what the files beside say.
-fn script(dir: &Path, program: &Path) -> PathBuf {
+pub(crate) fn script(dir: &Path, program: &Path) -> PathBuf {
     let name = program.file_name().expect("a name").to_str().expect("a name");
     let (place, program) = (dir.display(), program.display());
     let text = format!(

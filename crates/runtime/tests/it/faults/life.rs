@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use model::{Exit, Signal};
 use runtime::{CheckpointRequest, Container, CreateRequest, ExecRequest, Kind, Runtimes};
 
-use super::{Course, OURS, WITH_CONMON};
+use super::{Course, FOREIGN, OURS, WITH_CONMON};
 use crate::kit::{self, run};
 
 /// Time for the signal, which is there at once, or for nothing.
@@ -97,7 +97,11 @@ impl Orders {
         let mut request = CreateRequest::new(kit::id(&self.id), &self.bundle);
         request.name = Some(model::Name::new(format!("name-of-{}", self.id)).expect("a name"));
         request.log = Some(self.log());
-        let handler = if self.course == Course::Conmon { WITH_CONMON } else { OURS };
+        let handler = match self.course {
+            Course::Conmon => WITH_CONMON,
+            Course::Stubborn => FOREIGN,
+            Course::Plain | Course::Recovery => OURS,
+        };
         request.handler = Some(handler.to_owned());
         let mut created = self.step("create", runtimes.create(request.clone())).await;
         if created.is_none() {
