@@ -14,20 +14,20 @@ out=$here/target/vm
 # What the default list may take, guests and all; and what one guest may.
 : "${VM_TEST_BUDGET:=870}" "${VM_TEST_SECONDS:=1500}"
 
-# A guest's groups, and the seconds of processor time they took under emulation. The default list takes them in this
+# A guest's groups, and the seconds they took under emulation on two quiet cores. The default list takes them in this
 # order as long as the budget allows, by the pace so far: a machine with KVM gets through all of them.
 batches=(
-    memory,apparmor,notify 80
-    reload,sys 95
-    oci:systemd,oci:cgroupfs 80
-    checkpoint 60
-    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 90
-    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 90
-    podman:wharf-oci:systemd,podman:runc:cgroupfs 220
-    reboot 160
-    podman:crun:systemd,podman:wharf-oci:cgroupfs 220
+    memory,apparmor,notify 25
+    reload,sys 32
+    oci:systemd,oci:cgroupfs 44
+    checkpoint 30
+    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 34
+    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 22
+    podman:wharf-oci:systemd,podman:runc:cgroupfs 30
+    reboot 156
+    podman:crun:systemd,podman:wharf-oci:cgroupfs 32
     ocirun 200
-    monitor 300
+    monitor 360
     monitor:wharf-oci 200
     runtime:wharf-oci:wharf-monitor:systemd 400
     runtime:wharf-oci:wharf-monitor:cgroupfs 400

@@ -27,7 +27,17 @@ impl Container {
                 return Err(Error::State { op: OP, id: record.id.to_string(), state: State::Exited });
             }
             if signal == Signal::KILL && record.state == State::Paused {
-                container.driver().run(OP, ["resume", record.id.as_str()], &[]).map(drop)?;
+                let resumed = container.driver().run(OP, ["resume", record.id.as_str()], &[]);
+                // On cgroup v2 it dies frozen, perhaps before it could be thawed.
+                let dead = || match record.hold_init() {
+                    Ok(Some(init)) => init.is_dead().unwrap_or(false),
+                    held => held.is_ok(),
+                };
+                if let Err(error) = resumed
+                    && !dead()
+                {
+                    return Err(error);
+                }
             }
             Ok(())
         })

@@ -184,7 +184,8 @@ impl<'a> World<'a> {
             let op = call.op;
             // A handle of what was deleted and made anew gets an error, and so does an exec that something is ended under.
             let loose = op != Op::Create && creates && deletes
-                || op == Op::Exec && (ends || init_killed || monitor_killed || restarted)
+                // A monitor that was killed in an earlier round may die only in this one.
+                || op == Op::Exec && (ends || init_killed || monitor_killed || restarted || container.blind)
                 || op == Op::Create && monitor_killed;
             let answer = match done {
                 None => Answer::Gone,
