@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Gets what a group of tasks needs, and only what is missing.
 #
-# usage: dev/setup.sh run|test|bench|fuzz|vm
+# usage: dev/setup.sh run|test|bench|fuzz|image|vm
 #
 #   run    to build and to run containers: C library and libseccomp to link, busybox for root file systems
 #   test   also the runtimes and monitors that the suite drives, and cargo-nextest
 #   bench  as test, the peers that are measured, and valgrind, which counts instructions
 #   fuzz   as test, and a C++ compiler for libFuzzer
-#   vm     as test, and QEMU with the tools that make the guest's image
+#   image  QEMU, and the tools that make the guest's image; no Rust
+#   vm     as test and image
 #
-# Debian or a derivative, as root (or with sudo). A Rust toolchain must be there: https://rustup.rs
+# Debian or a derivative, as root (or with sudo). A Rust toolchain must be there for all but image: https://rustup.rs
 set -euo pipefail
 
 group=${1:-run}
@@ -57,22 +58,28 @@ fuzz_needs() {
     echo g++ g++
 }
 
-vm_needs() {
-    test_needs
+image_needs() {
     cat <<-'END'
+		qemu-system-x86_64 qemu-system-x86
+		qemu-img qemu-utils
 		mmdebstrap mmdebstrap
 		mkfs.ext4 e2fsprogs
 		socat socat
 		cpio cpio
 		xz xz-utils
-		qemu-img qemu-utils
+		setpriv util-linux
 		/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 	END
 }
 
+vm_needs() {
+    test_needs
+    image_needs
+}
+
 # What makes a test stronger but is not everywhere: no failure if apt lacks it.
 optional() {
-    [[ $group == run ]] || cat <<-'END'
+    [[ $group == run || $group == image ]] || cat <<-'END'
 		criu criu
 	END
 }
@@ -104,6 +111,11 @@ install_packages() {
     log "installing ${wanted[*]} ${extra[*]}"
     "${as_root[@]}" apt-get update -q >&2 || log "apt-get update failed; trying with the lists that are there"
     ((${#wanted[@]} == 0)) || apt "${wanted[@]}"
+    # A qemu-utils of a newer release makes way for an older qemu-system-x86, and has to come back.
+    mapfile -t wanted < <("${group}_needs" | missing)
+    ((${#wanted[@]} == 0)) || apt "${wanted[@]}"
+    mapfile -t wanted < <("${group}_needs" | missing)
+    ((${#wanted[@]} == 0)) || die "still missing: ${wanted[*]}"
     for package in "${extra[@]}"; do
         apt "$package" || log "NOT TESTED: what needs $package, which apt does not have"
     done
@@ -129,12 +141,12 @@ install_nextest() {
 }
 
 case $group in
-    run | test | bench | fuzz | vm) ;;
-    *) die "usage: dev/setup.sh run|test|bench|fuzz|vm" ;;
+    run | test | bench | fuzz | image | vm) ;;
+    *) die "usage: dev/setup.sh run|test|bench|fuzz|image|vm" ;;
 esac
-PATH=$PATH:$HOME/.cargo/bin type -P cargo >/dev/null || die "no cargo: install a Rust toolchain, see https://rustup.rs"
+[[ $group == image ]] || PATH=$PATH:$HOME/.cargo/bin type -P cargo >/dev/null || die "no cargo: install a Rust toolchain, see https://rustup.rs"
 install_packages
-[[ $group == run ]] || {
+[[ $group == run || $group == image ]] || {
     mount_hugetlb
     install_nextest
 }

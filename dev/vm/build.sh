@@ -30,34 +30,6 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-apt_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null >&2
-}
-
-install_host_tools() {
-    local missing=() codename
-    [[ -n $(type -P mmdebstrap) ]] || missing+=(mmdebstrap)
-    [[ -n $(type -P mkfs.ext4) ]] || missing+=(e2fsprogs)
-    [[ -n $(type -P socat) ]] || missing+=(socat)
-    [[ -n $(type -P cpio) ]] || missing+=(cpio)
-    [[ -n $(type -P xz) ]] || missing+=(xz-utils)
-    [[ -n $(type -P qemu-img) ]] || missing+=(qemu-utils)
-    [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
-    [[ -n $(type -P "$VM_QEMU") && ${#missing[@]} == 0 ]] && return
-    apt-get update -q >&2
-    [[ ${#missing[@]} == 0 ]] || apt_install "${missing[@]}"
-    [[ -n $(type -P "$VM_QEMU") ]] || apt_install qemu-system-x86 || {
-        # A qemu-utils from backports, as some machine images have it, goes
-        # only with the rest of QEMU from there.
-        codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-        vm_log "trying QEMU from $codename-backports"
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $VM_MIRROR $codename-backports main" \
-            >/etc/apt/sources.list.d/wharfinger-vm-backports.list
-        apt-get update -q >&2
-        apt_install -t "$codename-backports" qemu-system-x86
-    }
-}
-
 # Root file system, kernel and initrd, into the directory $1.
 build_image() {
     local out=$1 root=$work/root kernel packages extra module path unit
@@ -182,7 +154,7 @@ build_snapshot() {
     exec {ctl}>&- {mon_in}>&- {mon_out}>&-
 }
 
-install_host_tools
+"$VM_DIR/../setup.sh" image
 image=$(vm_image_dir)
 if [[ ! -e $image ]]; then
     build_image "$work/image"
