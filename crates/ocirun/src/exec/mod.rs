@@ -310,7 +310,7 @@ impl Begun {
 }
 
 /// Gives `process` what it leaves out and its container has, as runc does for a process of an exec: capabilities, limits,
-/// labels, `oom_score_adj`.
+/// labels, `oom_score_adj`, I/O priority, scheduling, processors.
 pub fn inherit(process: &mut Process, config: &Spec) {
     let Some(init) = &config.process else { return };
     if process.capabilities.is_none() {
@@ -329,6 +329,15 @@ pub fn inherit(process: &mut Process, config: &Spec) {
     }
     if process.oom_score_adj.is_none() {
         process.oom_score_adj = init.oom_score_adj;
+    }
+    if process.io_priority.is_none() {
+        process.io_priority.clone_from(&init.io_priority);
+    }
+    if process.scheduler.is_none() {
+        process.scheduler.clone_from(&init.scheduler);
+    }
+    if process.exec_cpu_affinity.is_none() {
+        process.exec_cpu_affinity.clone_from(&init.exec_cpu_affinity);
     }
 }
 

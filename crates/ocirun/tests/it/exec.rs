@@ -124,6 +124,30 @@ fn an_exec_is_confined_as_the_container_is() {
 }
 
 #[test]
+fn a_process_json_that_leaves_things_out_has_the_containers() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execleft"));
+    let bundle = bundle.edit(|spec| {
+        spec["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+        spec["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        spec["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    });
+    let container = oci.start(&bundle);
+    // Fields 19 and 41 of /proc/PID/stat (proc(5)): nice and policy.
+    let line =
+        "ionice; set -- $(cat /proc/self/stat); echo ${19} ${41}; grep Cpus_allowed_list /proc/self/status";
+    let path =
+        process(&bundle, &json!({"args": ["sh", "-c", line], "cwd": "/", "env": ["PATH=/bin:/usr/bin"]}));
+    let out = container.exec(&["--process", &path], &[]).ok().out;
+    assert_eq!(out, "idle\n5 3\nCpus_allowed_list:\t0\n");
+    let mut own = json!({"args": ["sh", "-c", line], "cwd": "/", "env": ["PATH=/bin:/usr/bin"]});
+    own["scheduler"] = json!({"policy": "SCHED_OTHER", "nice": 2});
+    own["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    let path = process(&bundle, &own);
+    let out = container.exec(&["--process", &path], &[]).ok().out;
+    assert!(out.starts_with("best-effort: prio 6\n2 0\n"), "{out}");
+}
+
+#[test]
 fn failures_are_told_and_give_255() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("execfail"));
     let container = oci.start(&bundle);
