@@ -19,6 +19,7 @@ use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
 use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights};
+use crate::cli::send_pidfd;
 use crate::clone;
 use crate::error::{Error, Result, point};
 use crate::exec::CgroupFiles;
@@ -55,8 +56,19 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the session keyring.
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 on are the program's.
+    /// Who gets init's pidfd: a socket, connected.
+    pub pidfd_socket: Option<OwnedFd>,
+    /// How many descriptors from 3 on are sockets for the program, which learns their number.
+    pub listen_fds: u32,
+    /// How many descriptors after those are the program's.
     pub preserve_fds: u32,
+}
+
+impl CreateOptions {
+    /// How many descriptors from 3 on are the program's.
+    fn kept(&self) -> u32 {
+        self.listen_fds.saturating_add(self.preserve_fds)
+    }
 }
 
 /// A container that waits for its start.
@@ -200,6 +212,7 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     point("oci.create.config-written")?;
     dir.write(&record)?;
     point("oci.create.recorded")?;
+    send_pidfd(options.pidfd_socket.take(), &init, "standard")?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)?;
     }
@@ -279,25 +292,23 @@ pub(crate) fn read_bundle(
         }
         _ => {}
     }
-    listen_fds(&mut plan, options.preserve_fds)?;
+    if options.listen_fds > 0 {
+        set_variable(&mut plan, "LISTEN_FDS", &options.listen_fds.to_string())?;
+        set_variable(&mut plan, "LISTEN_PID", "1")?;
+    }
     let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let cache = Cache::new(&context.root.join(".seccomp"));
     let filter = profile.map(|profile| Filter::prepare(profile, Some(&cache))).transpose()?;
     Ok(Bundle { path, spec, bytes, plan, filter })
 }
 
-/// Socket activation: the program learns how many of its descriptors are sockets.
-fn listen_fds(plan: &mut InitPlan, preserved: u32) -> Result<()> {
-    let Some(count) = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u32>().ok()) else {
-        return Ok(());
-    };
-    if count == 0 || preserved < count {
-        return Ok(());
-    }
-    for entry in [format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()] {
-        let entry = std::ffi::CString::new(entry).map_err(|e| Error::Usage(e.to_string()))?;
-        plan.process.env.push(entry);
-    }
+/// Gives the program a variable, in place of what its configuration calls so.
+fn set_variable(plan: &mut InitPlan, name: &str, value: &str) -> Result<()> {
+    let entry = std::ffi::CString::new(format!("{name}={value}")).map_err(std::io::Error::from);
+    let entry = entry.ctx("set variable", name)?;
+    let start = entry.as_bytes()[..=name.len()].to_vec();
+    plan.process.env.retain(|known| !known.as_bytes().starts_with(&start));
+    plan.process.env.push(entry);
     Ok(())
 }
 
@@ -336,7 +347,7 @@ fn prepare_init(
             bundle: bundle.path.to_string_lossy().into_owned(),
             annotations: bundle.spec.annotations.clone(),
         },
-        kept: options.preserve_fds,
+        kept: options.kept(),
     })
 }
 

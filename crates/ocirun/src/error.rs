@@ -63,6 +63,9 @@ pub enum Error {
     /// The command line.
     #[error("{0}")]
     Usage(String),
+    /// The command line asks for help, which is no failure.
+    #[error("show help")]
+    Help,
 }
 
 /// A named place where tests let this process fail, die or wait (`sys::fail`).

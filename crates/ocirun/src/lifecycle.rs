@@ -63,6 +63,18 @@ pub fn kill(context: &Context, id: &str, signal: Signal, whom: Whom) -> Result<(
     Ok(())
 }
 
+/// Whether init is there, as signal 0 asks.
+///
+/// # Errors
+/// The container is not running; the system's.
+pub fn check_running(context: &Context, id: &str) -> Result<()> {
+    let dir = Dir::of(&context.root, id)?;
+    match dir.read()?.status(&dir)? {
+        (_, Some(_)) => Ok(()),
+        (_, None) => Err(wrong("kill", id, "container not running")),
+    }
+}
+
 fn signal_all(cgroup: &crate::cgroup::Cgroup, signal: Signal) -> Result<()> {
     if let Some(named) = rustix::process::Signal::from_named_raw(signal.number()) {
         return cgroup.signal(named);

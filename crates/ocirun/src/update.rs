@@ -85,7 +85,7 @@ fn field(name: &str, parser: &mut lexopt::Parser) -> Result<(&'static str, &'sta
     if let Some((group, field)) = find(&WORDS) {
         return Ok((group, field, text_of(parser)?.into()));
     }
-    Err(Error::Usage(format!("parse command line: invalid option '--{name}'")))
+    Err(usage(Long(name).unexpected()))
 }
 
 /// Bytes: `-1`, `1024`, `64k`, `512M`, `1g`, `1GiB`.

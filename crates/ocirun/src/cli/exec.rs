@@ -1,6 +1,6 @@
 //! `exec`.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
@@ -9,8 +9,9 @@ use sys::pidfd::PidFd;
 use sys::spawn::{self, SingleThread};
 use sys::{Ctx as _, durable};
 
+use super::descriptors::{self, Sockets};
 use super::foreground::{Relay, Terminal};
-use super::{connect_console, log, preserved, switch, text, text_of, usage};
+use super::{log, send_pidfd, switch, text, text_of, usage};
 use crate::create::{Context, write_pid_file};
 use crate::error::{Error, Result};
 use crate::exec::{Streams, Target, inherit};
@@ -21,7 +22,8 @@ use crate::start::notify;
 
 #[derive(Debug, Default)]
 struct Options {
-    console: Option<std::os::fd::OwnedFd>,
+    console: Option<OwnedFd>,
+    pidfd_socket: Option<OwnedFd>,
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
     detach: bool,
@@ -42,10 +44,11 @@ struct Options {
 }
 
 fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
-    let mut options = Options::default();
+    let (mut options, mut sockets) = (Options::default(), Sockets::default());
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Long("console-socket") => options.console = Some(connect_console(parser)?),
+            Long("console-socket") => sockets.console = Some(descriptors::path(parser)?),
+            Long("pidfd-socket") => sockets.pidfd = Some(descriptors::path(parser)?),
             Long("pid-file") => options.pid_file = Some(parser.value().map_err(usage)?.into()),
             Short('p') | Long("process") => options.process = Some(parser.value().map_err(usage)?.into()),
             Short('d') | Long("detach") => options.detach = switch(parser)?,
@@ -60,7 +63,7 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
             Long("apparmor") => options.apparmor = Some(text_of(parser)?),
             Long("no-new-privs") => options.no_new_privileges = switch(parser)?,
             Short('c') | Long("cap") => options.capabilities.push(text_of(parser)?),
-            Long("preserve-fds") => options.kept = preserved(parser)?,
+            Long("preserve-fds") => options.kept = descriptors::preserved(parser)?,
             Long("cgroup") => options.cgroups.push(text_of(parser)?),
             Long("ignore-paused") => options.ignore_paused = switch(parser)?,
             Long("no-subreaper") => drop(switch(parser)?),
@@ -83,6 +86,8 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
     if options.process.is_none() && options.args.is_empty() {
         return Err(Error::Usage(format!("exec in container {}: no program was given", options.id)));
     }
+    descriptors::check(options.kept)?;
+    (options.console, options.pidfd_socket) = sockets.connect()?;
     Ok(options)
 }
 
@@ -153,6 +158,7 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
     let streams = Streams { console, kept: options.kept, ..Streams::default() };
     let process =
         target.spawn(proof, &plan, streams, |fd, pid| notify(&fd, &record, profile, pid, "running"))?;
+    send_pidfd(options.pidfd_socket, &process, "setns")?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, process.pid())?;
     }

@@ -100,14 +100,17 @@ pub(crate) struct Relay {
     signals: SignalFd,
 }
 
-const SIGNALS: [i32; 16] = [
+/// What others send: not what the kernel tells a process of its own mistakes.
+const SIGNALS: [i32; 21] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
+    libc::SIGABRT,
     libc::SIGTERM,
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
+    libc::SIGSTKFLT,
     libc::SIGCONT,
     libc::SIGTSTP,
     libc::SIGTTIN,
@@ -117,12 +120,18 @@ const SIGNALS: [i32; 16] = [
     libc::SIGPWR,
     libc::SIGURG,
     libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
 ];
+/// The real-time signals of glibc, whose programs send them; those below are the C library's own (signal(7)).
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 impl Relay {
     /// Begins to collect signals; they are blocked from now on.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { signals: SignalFd::new(&SIGNALS)? })
+        let all: Vec<i32> = SIGNALS.into_iter().chain(REAL_TIME).collect();
+        Ok(Self { signals: SignalFd::new(&all)? })
     }
 
     /// Waits for the end of `process`, a child of ours, and gives its exit status: 128 + N for signal N.

@@ -1,9 +1,11 @@
 //! The command line of runc, as far as callers use it.
 
 mod checkpoint;
+mod descriptors;
 mod exec;
 mod features;
 mod foreground;
+mod help;
 mod log;
 mod options;
 mod report;
@@ -21,6 +23,8 @@ use crate::lifecycle::{self, Force, Whom};
 use crate::protect;
 use crate::start;
 
+use descriptors::Sockets;
+pub(crate) use descriptors::send_pidfd;
 pub use options::Globals;
 pub(crate) use report::print;
 pub(crate) use usage as one_line_usage;
@@ -46,6 +50,9 @@ fn plain<T>(result: Result<T>) -> Result<T, (Error, u8)> {
 }
 
 pub(crate) fn usage(error: lexopt::Error) -> Error {
+    if matches!(&error, lexopt::Error::UnexpectedOption(option) if option == "--help" || option == "-h") {
+        return Error::Help;
+    }
     let text = error.to_string();
     Error::Usage(format!("parse command line: {}", text.lines().next().unwrap_or("")))
 }
@@ -56,12 +63,26 @@ fn run(args: Vec<OsString>, log: &mut log::Log) -> Outcome {
     let (globals, command) = plain(options::globals(&mut parser))?;
     log.configure(&globals);
     let Some(command) = command else { return Ok(0) };
-    if matches!(command.as_str(), "create" | "run" | "exec") {
-        plain(protect::reexec(&original, Some(preserved_early(&original))))?;
+    match (dispatch(&globals, &command, original, parser, log), help::of(&command)) {
+        (Err((Error::Help, _)), Some(text)) => plain(report::print(&text)).map(|()| 0),
+        (outcome, _) => outcome,
+    }
+}
+
+fn dispatch(
+    globals: &Globals,
+    command: &str,
+    original: Vec<OsString>,
+    mut parser: lexopt::Parser,
+    log: &log::Log,
+) -> Outcome {
+    if matches!(command, "create" | "run" | "exec") {
+        let kept = descriptors::named(&original).saturating_add(descriptors::listening());
+        plain(protect::reexec(&original, Some(kept)))?;
     }
     let context = Context { root: globals.root.clone(), systemd: globals.systemd_cgroup };
     log.debug(&format!("command {command}, root {}", context.root.display()));
-    match command.as_str() {
+    match command {
         "create" => plain(create_command(&context, &mut parser, log)).map(|()| 0),
         "run" => plain(foreground::run(&context, &mut parser, log)),
         "start" => plain(one_id("start", &mut parser).and_then(|id| start::start(&context, &id))).map(|()| 0),
@@ -84,8 +105,8 @@ fn run(args: Vec<OsString>, log: &mut log::Log) -> Outcome {
         "events" => plain(crate::events::run(&context, &mut parser)).map(|()| 0),
         "spec" => plain(spec::run(&mut parser)).map(|()| 0),
         "features" => plain(features::run(&mut parser)).map(|()| 0),
-        "checkpoint" => plain(checkpoint::save(&context, &mut parser, globals.criu)).map(|()| 0),
-        "restore" => plain(checkpoint::restore(&context, &mut parser, globals.criu)),
+        "checkpoint" => plain(checkpoint::save(&context, &mut parser, globals.criu.clone())).map(|()| 0),
+        "restore" => plain(checkpoint::restore(&context, &mut parser, globals.criu.clone())),
         other => {
             plain(Err(Error::Usage(format!("parse command line: unknown command {other:?}, see --help"))))
         }
@@ -124,7 +145,7 @@ pub(crate) fn switch(parser: &mut lexopt::Parser) -> Result<bool> {
     }
 }
 
-fn create_command(context: &Context, parser: &mut lexopt::Parser, log: &mut log::Log) -> Result<()> {
+fn create_command(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<()> {
     let (options, _) = create_options("create", parser)?;
     let created = create::create(context, options)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
@@ -146,16 +167,17 @@ pub(crate) fn create_options(
 ) -> Result<(CreateOptions, RunOptions)> {
     let mut options = CreateOptions { bundle: PathBuf::from("."), ..CreateOptions::default() };
     let mut run = RunOptions::default();
-    let mut id = None;
+    let (mut id, mut sockets) = (None, Sockets::default());
     let is_run = command == "run";
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Short('b') | Long("bundle") => options.bundle = parser.value().map_err(usage)?.into(),
-            Long("console-socket") => options.console = Some(connect_console(parser)?),
+            Long("console-socket") => sockets.console = Some(descriptors::path(parser)?),
+            Long("pidfd-socket") => sockets.pidfd = Some(descriptors::path(parser)?),
             Long("pid-file") => options.pid_file = Some(parser.value().map_err(usage)?.into()),
             Long("no-pivot") => options.no_pivot = switch(parser)?,
             Long("no-new-keyring") => options.no_new_keyring = switch(parser)?,
-            Long("preserve-fds") => options.preserve_fds = preserved(parser)?,
+            Long("preserve-fds") => options.preserve_fds = descriptors::preserved(parser)?,
             Short('d') | Long("detach") if is_run => run.detach = switch(parser)?,
             Long("keep") if is_run => run.keep = switch(parser)?,
             Long("no-subreaper") if is_run => run.no_subreaper = switch(parser)?,
@@ -164,42 +186,10 @@ pub(crate) fn create_options(
         }
     }
     options.id = id.ok_or_else(|| Error::Usage(format!("{command} container: no container id was given")))?;
+    options.listen_fds = descriptors::listening();
+    descriptors::check(options.listen_fds.saturating_add(options.preserve_fds))?;
+    (options.console, options.pidfd_socket) = sockets.connect()?;
     Ok((options, run))
-}
-
-pub(crate) fn connect_console(parser: &mut lexopt::Parser) -> Result<std::os::fd::OwnedFd> {
-    use sys::socket::{Blocking, Kind, connect};
-    let path: PathBuf = parser.value().map_err(usage)?.into();
-    Ok(connect(path, Kind::Stream, Blocking::Yes)?)
-}
-
-/// The number of descriptors that the command line hands on, by their number or as the file of an option. Whether it
-/// is one is told later.
-fn preserved_early(args: &[OsString]) -> u32 {
-    const OPTION: &str = "--preserve-fds";
-    let mut found = 0;
-    for (index, arg) in args.iter().enumerate() {
-        let arg = arg.to_str().unwrap_or_default();
-        if let Some((_, fd)) = arg.split_once("/proc/self/fd/") {
-            let fd = fd.parse().unwrap_or(0_u32).min(1 << 16);
-            found = found.max(fd.saturating_sub(2));
-        }
-        let Some(value) = arg.strip_prefix(OPTION) else { continue };
-        let next = args.get(index + 1).and_then(|arg| arg.to_str());
-        let value = value.strip_prefix('=').or(next).unwrap_or_default();
-        found = found.max(value.parse().unwrap_or(0).min(1 << 16));
-    }
-    found
-}
-
-/// The number of descriptors that are handed on; each must be there.
-pub(crate) fn preserved(parser: &mut lexopt::Parser) -> Result<u32> {
-    let count = text_of(parser)?;
-    count
-        .parse()
-        .ok()
-        .filter(|count| *count <= 1 << 16)
-        .ok_or_else(|| Error::Usage(format!("parse command line: --preserve-fds {count:?} is no number")))
 }
 
 fn kill(context: &Context, parser: &mut lexopt::Parser) -> Result<()> {
@@ -214,12 +204,16 @@ fn kill(context: &Context, parser: &mut lexopt::Parser) -> Result<()> {
     }
     let id = id.ok_or_else(|| Error::Usage("kill container: no container id was given".to_owned()))?;
     let signal = signal.unwrap_or_else(|| "SIGTERM".to_owned());
+    // As kill(2) has it: nothing is sent, and whether it runs is told.
+    if signal == "0" {
+        return lifecycle::check_running(context, &id);
+    }
     let signal: Signal =
         signal.parse().map_err(|error| Error::Usage(format!("kill container {id}: {error}")))?;
     lifecycle::kill(context, &id, signal, whom)
 }
 
-fn delete(context: &Context, parser: &mut lexopt::Parser, log: &mut log::Log) -> Result<()> {
+fn delete(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<()> {
     let (mut id, mut force) = (None, Force::No);
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -233,18 +227,4 @@ fn delete(context: &Context, parser: &mut lexopt::Parser, log: &mut log::Log) ->
         log.warning(&failure);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::preserved_early;
-
-    #[test]
-    fn descriptors_that_the_command_line_names_are_kept() {
-        let kept = |line: &str| preserved_early(&line.split(' ').map(Into::into).collect::<Vec<_>>());
-        assert_eq!(kept("wharf-oci create --bundle /x id"), 0);
-        assert_eq!(kept("wharf-oci create --preserve-fds=2 id"), 2);
-        assert_eq!(kept("wharf-oci --log /proc/self/fd/4 exec --process=/proc/self/fd/3 id"), 2);
-        assert_eq!(kept("wharf-oci --log /proc/self/fd/0 exec --process /proc/self/fd/x id"), 0);
-    }
 }

@@ -4,26 +4,8 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use super::{switch, text, text_of, usage};
+use super::{help, switch, text, text_of, usage};
 use crate::error::{Error, Result};
-
-const HELP: &str = "\
-wharf-oci: an OCI runtime
-
-usage: wharf-oci [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
-
-commands: create start run exec state kill delete list ps pause resume update events checkpoint restore spec features
-
-global options:
-  --root DIR            where state is kept (default /run/wharf-oci)
-  --log FILE            write errors to FILE too
-  --log-format FORMAT   text or json
-  --systemd-cgroup      let systemd make the cgroups
-  --debug               tell more
-  --rootless VALUE      true, false or auto: taken and found out
-  --criu PATH           the program for checkpoint and restore (default criu)
-  --version, --help
-";
 
 /// The options before the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +65,13 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
                 return Ok((globals, None));
             }
             Short('h') | Long("help") => {
-                super::report::print(HELP)?;
+                super::report::print(help::PROGRAM)?;
                 return Ok((globals, None));
             }
             Value(command) => {
                 let command = text(command)?;
                 if command == "help" {
-                    super::report::print(HELP)?;
+                    super::report::print(help::PROGRAM)?;
                     return Ok((globals, None));
                 }
                 if globals.root.is_relative() {
@@ -101,7 +83,7 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
             other => return Err(usage(other.unexpected())),
         }
     }
-    super::report::print(HELP)?;
+    super::report::print(help::PROGRAM)?;
     Ok((globals, None))
 }
 

@@ -63,6 +63,35 @@ fn run_hands_signals_on() {
 }
 
 #[test]
+fn run_hands_on_real_time_signals_too() {
+    let (oci, bundle) =
+        (Oci::new(), Bundle::shell("relayrt", "trap 'exit 9' 37; echo ready; while :; do sleep 0.05; done"));
+    let out = bundle.path().join("out");
+    let mut command = oci.command();
+    command.args(["run", "--bundle", &bundle.path().to_string_lossy(), bundle.id()]);
+    let mut child = command.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    wait_until("the trap", || fs::read_to_string(&out).unwrap().contains("ready"));
+    // What asks a systemd in a container to halt.
+    let kill = format!("kill -37 {}", child.id());
+    assert!(std::process::Command::new("bash").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}
+
+#[test]
+fn signal_0_asks_whether_it_runs() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("zero"));
+    let container = oci.create(&bundle);
+    oci.run(&["kill", bundle.id(), "0"]).ok();
+    oci.run(&["start", bundle.id()]).ok();
+    oci.run(&["kill", bundle.id(), "0"]).ok();
+    assert_eq!(container.status(), "running");
+    oci.run(&["kill", bundle.id(), "KILL"]).ok();
+    container.wait_for_status("stopped");
+    oci.run(&["kill", bundle.id(), "0"]).fails("container not running");
+    oci.run(&["kill", "none", "0"]).fails("does not exist");
+}
+
+#[test]
 fn an_id_is_taken_once() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("twice"));
     let container = oci.create(&bundle);
@@ -256,6 +285,15 @@ fn wrong_command_lines() {
     for (args, words) in cases {
         oci.run(args).fails(words);
     }
+    for command in ["create", "update", "exec", "events", "restore", "state"] {
+        for option in ["--help", "-h"] {
+            let help = oci.run(&[command, option]).ok();
+            assert!(help.out.starts_with(&format!("wharf-oci {command} [OPTIONS] ID")), "{help:?}");
+            assert_eq!(help.err, "");
+        }
+    }
+    // After the program's name it is the program's.
+    oci.run(&["exec", "none", "true", "--help"]).fails("does not exist");
     let version = oci.run(&["--version"]).ok().out;
     assert!(version.starts_with("wharf-oci version ") && version.contains("spec: 1."), "{version}");
 }

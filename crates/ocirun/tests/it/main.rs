@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod commands;
+mod descriptors;
 mod dev;
 mod exec;
 mod hooks;

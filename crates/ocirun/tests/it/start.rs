@@ -127,32 +127,6 @@ fn a_bundle_that_is_none() {
     refused(&bundle, "open root filesystem");
 }
 
-#[test]
-fn preserved_descriptors_and_socket_activation() {
-    use std::os::fd::AsRawFd as _;
-    let oci = Oci::new();
-    let bundle =
-        Bundle::shell("fds", "cat <&3; ls /proc/self/fd | tr '\\n' ' '; echo $LISTEN_FDS $LISTEN_PID");
-    fs::write(bundle.path().join("data"), "handed\n").unwrap();
-    // A shell puts the file where it belongs: the test's own descriptors stay its own.
-    let script = "exec 3<\"$1\"; shift; LISTEN_FDS=1 exec \"$@\"";
-    let oci_path = env!("CARGO_BIN_EXE_wharf-oci");
-    let output = std::process::Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(bundle.path().join("data"))
-        .args([oci_path, "--root"])
-        .arg(oci.root())
-        .args(["run", "--preserve-fds", "1", "--bundle"])
-        .arg(bundle.path())
-        .arg(bundle.id())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "handed\n0 1 2 3 4 1 1\n");
-    assert!(std::io::stdin().as_raw_fd() == 0);
-}
-
 /// The option `lowerdir` of `count` directories, the last of which has the file `f`.
 fn overlay(bundle: &Bundle, count: usize) -> serde_json::Value {
     let dir = |n: usize| bundle.path().join(format!("a-layer-with-quite-a-long-name-{n}"));
