@@ -18,7 +18,7 @@ use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
-use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights};
+use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights, systemd};
 use crate::cli::send_pidfd;
 use crate::clone;
 use crate::error::{Error, Result, point};
@@ -274,6 +274,11 @@ pub(crate) fn read_bundle(
     let (spec, bytes) = read_config(&path.join("config.json"))?;
     let switches = Switches { no_pivot: options.no_pivot, no_new_keyring: options.no_new_keyring };
     let mut plan = InitPlan::new(&spec, &path, &options.id, switches, warnings)?;
+    if context.systemd {
+        let ignored = systemd::ignored_annotations(&spec.annotations);
+        warnings
+            .extend(ignored.map(|key| format!("ignoring annotation {key}: it may not set this property")));
+    }
     let rootfs = std::fs::canonicalize(&plan.rootfs).ctx("open root filesystem", &plan.rootfs)?;
     if !rootfs.is_dir() {
         return Err(sys::Error::new("open root filesystem", &rootfs, rustix::io::Errno::NOTDIR).into());

@@ -21,7 +21,7 @@ use model::oci::LinuxResources;
 use self::bus::Bus;
 pub(crate) use self::bus::look_at as look_at_message;
 pub use self::properties::Property;
-pub(crate) use self::properties::limits as limits_of;
+pub(crate) use self::properties::{ignored as ignored_annotations, limits as limits_of};
 pub use self::wire::Value;
 use super::{Request, Unit};
 
@@ -67,8 +67,8 @@ pub enum Error {
         /// systemd's word: `failed`, `canceled`, `timeout`, …
         result: String,
     },
-    /// An annotation that is no property.
-    #[error("annotation {0}: no systemd property that annotations may set, or no value of it")]
+    /// An annotation whose value is none of its property.
+    #[error("annotation {0}: no value of this systemd property")]
     Annotation(String),
 }
 

@@ -3,6 +3,8 @@
 //! We write the limits into the cgroup's files ourselves too. systemd has to know them all the same: it writes its own
 //! idea of a unit anew whenever it is reloaded.
 
+use std::collections::BTreeMap;
+
 use model::oci::LinuxResources;
 
 use super::super::{Request, Unit, plan_v2};
@@ -18,6 +20,9 @@ const ANNOTATION: &str = "org.systemd.property.";
 /// others (`Conflicts` and its like stop units of the host), its place, its devices, or its limits: who may write an
 /// annotation need not be who may say how much of the machine a container gets.
 const SETTABLE: [&str; 5] = ["CollectMode", "Kill", "RuntimeMax", "SendSIG", "Timeout"];
+/// Whole names: the order at boot and shutdown, which neither starts nor stops another unit. CRI-O sets `After` and
+/// `DefaultDependencies` on each container.
+const ORDER: [&str; 3] = ["After", "Before", "DefaultDependencies"];
 
 /// `a(sv)` of them.
 pub(super) fn array(properties: &[Property]) -> Value {
@@ -56,12 +61,23 @@ pub(super) fn start(
     push("DevicePolicy", Value::Str("auto".to_owned()));
     out.extend(limits(request.resources, unified));
     for (key, text) in request.annotations {
-        let Some(name) = key.strip_prefix(ANNOTATION) else { continue };
+        let Some(name) = key.strip_prefix(ANNOTATION).filter(|name| is_settable(name)) else { continue };
         let property = annotation(name, text).ok_or_else(|| Error::Annotation(key.clone()))?;
         out.retain(|known| known.0 != property.0);
         out.push(property);
     }
     Ok(out)
+}
+
+/// The annotations that name a property which they may not set, and are left out.
+pub(crate) fn ignored(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let keys = annotations.keys().map(String::as_str);
+    keys.filter(|key| key.strip_prefix(ANNOTATION).is_some_and(|name| !is_settable(name)))
+}
+
+fn is_settable(name: &str) -> bool {
+    let ends = SETTABLE.iter().any(|settable| name.starts_with(settable));
+    (ends && name.chars().all(|c| c.is_ascii_alphanumeric())) || ORDER.contains(&name)
 }
 
 /// The limits of `resources` that systemd knows.
@@ -147,13 +163,6 @@ fn bitmap(list: &str) -> Option<Vec<u8>> {
 /// An annotation's value, in the text form of GVariant: numbers (with a type before them or not), booleans, strings,
 /// and lists of strings. `…Sec` in seconds becomes `…USec` in microseconds.
 fn annotation(name: &str, text: &str) -> Option<Property> {
-    if name.len() < 3
-        || !name.starts_with(|c: char| c.is_ascii_uppercase())
-        || !name.chars().all(char::is_alphanumeric)
-        || !SETTABLE.iter().any(|settable| name.starts_with(settable))
-    {
-        return None;
-    }
     if let Some(stem) = name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let whole: u64 = whole.parse().ok()?;
@@ -162,7 +171,13 @@ fn annotation(name: &str, text: &str) -> Option<Property> {
         let value = whole.checked_mul(1_000_000)?.checked_add(fraction)?;
         return Some(Property(format!("{stem}USec"), Value::U64(value)));
     }
-    Some(Property(name.to_owned(), gvariant(text.trim())?))
+    let value = gvariant(text.trim())?;
+    let fits = match name {
+        "DefaultDependencies" => matches!(value, Value::Bool(_)),
+        "After" | "Before" => matches!(value, Value::Array("s", _)),
+        _ => true,
+    };
+    fits.then(|| Property(name.to_owned(), value))
 }
 
 fn gvariant(text: &str) -> Option<Value> {
@@ -214,10 +229,21 @@ mod tests {
         check("KillSignal", "7", Some(("KillSignal", Value::I32(7))));
         let list = Value::Array("s", vec![Value::Str("a".into()), Value::Str("b".into())]);
         check("KillX", "['a', 'b']", Some(("KillX", list)));
-        for (name, text) in
-            [("x", "1"), ("lower", "1"), ("Kill_X", "1"), ("KillX", "word"), ("KillX", "'a'b'")]
-        {
+        // As CRI-O writes them on each container.
+        check("DefaultDependencies", "true", Some(("DefaultDependencies", Value::Bool(true))));
+        let list = Value::Array("s", vec![Value::Str("crio.service".into())]);
+        check("After", "['crio.service']", Some(("After", list)));
+        for (name, text) in [
+            ("KillX", "word"),
+            ("KillX", "'a'b'"),
+            ("After", "'crio.service'"),
+            ("After", "true"),
+            ("DefaultDependencies", "1"),
+        ] {
             check(name, text, None);
+        }
+        for name in ["x", "lower", "Kill_X", "Kill", "AfterX", "Befor"] {
+            assert_eq!(is_settable(name), name == "Kill", "{name}");
         }
     }
 
@@ -234,8 +260,7 @@ mod tests {
             "PIDs",
             "ExecStartPre",
         ] {
-            assert_eq!(annotation(name, "['sshd.service']"), None, "{name}");
-            assert_eq!(annotation(name, "'auto'"), None, "{name}");
+            assert!(!is_settable(name), "{name}");
         }
     }
 
@@ -258,13 +283,10 @@ mod tests {
             "Delegate",
             "DelegateControllers",
             "StartupCPUWeight",
-            "After",
             "LimitNOFILE",
             "DisableControllers",
         ] {
-            for text in ["uint64 18446744073709551615", "true", "7", "'kill'", "['a']"] {
-                assert_eq!(annotation(name, text), None, "{name} {text}");
-            }
+            assert!(!is_settable(name), "{name}");
         }
     }
 

@@ -232,7 +232,34 @@ fn a_scope_has_its_limits() {
     let v1 = properties::limits(&resources, false);
     let names: Vec<_> = v1.iter().map(|p| p.0.as_str()).collect();
     assert_eq!(names, ["MemoryLimit", "CPUShares", "CPUQuotaPeriodUSec", "CPUQuotaPerSecUSec", "TasksMax"]);
-    let wrong = BTreeMap::from([("org.systemd.property.X".to_owned(), "2".to_owned())]);
+    let wrong = BTreeMap::from([("org.systemd.property.KillMode".to_owned(), "mixed".to_owned())]);
     let request = Request { annotations: &wrong, ..request };
     assert!(matches!(properties::start(&unit(), &request, 42, true), Err(Error::Annotation(_))));
+}
+
+#[test]
+fn annotations_are_used_or_told() {
+    let annotations =
+        [("After", "['crio.service']"), ("DefaultDependencies", "true"), ("MemoryMax", "uint64 9")];
+    let annotations: BTreeMap<_, _> = annotations
+        .map(|(name, text)| (format!("org.systemd.property.{name}"), text.to_owned()))
+        .into_iter()
+        .chain([("other".to_owned(), "x".to_owned())])
+        .collect();
+    let resources = LinuxResources::default();
+    let request = Request {
+        id: "c1",
+        cgroups_path: None,
+        resources: &resources,
+        annotations: &annotations,
+        driver: crate::cgroup::Driver::Systemd,
+        rights: crate::cgroup::Rights::Root,
+        owner: None,
+    };
+    let properties = properties::start(&unit(), &request, 42, true).unwrap();
+    let all = |name: &str| properties.iter().filter(|p| p.0 == name).map(|p| p.1.clone()).collect::<Vec<_>>();
+    assert_eq!(all("After"), [Value::Array("s", vec![Value::Str("crio.service".into())])]);
+    assert_eq!(all("DefaultDependencies"), [Value::Bool(true)]);
+    assert_eq!(all("MemoryMax"), []);
+    assert_eq!(ignored_annotations(&annotations).collect::<Vec<_>>(), ["org.systemd.property.MemoryMax"]);
 }
