@@ -7,7 +7,6 @@ use model::oci::LinuxResources;
 use serde_json::{Map, Value as Json};
 use sys::Ctx as _;
 
-use crate::cgroup::Devices;
 use crate::cli::{one_line_usage as usage, text, text_of};
 use crate::create::Context;
 use crate::error::{Error, Result, point};
@@ -134,15 +133,28 @@ fn update(context: &Context, id: &str, change: &Json) -> Result<()> {
     };
     // Checked on its own: what is merged could hide a wrong type.
     let alone = parse(change.clone())?;
-    let now = serde_json::to_value(&linux.resources).unwrap_or(Json::Null);
-    let merged = parse(merge(if now.is_null() { Json::Object(Map::new()) } else { now }, change))?;
-    let devices = if alone.devices.is_empty() { Devices::Keep } else { Devices::Set };
+    let now = linux.resources.clone().unwrap_or_default();
+    let old = serde_json::to_value(&now).ctx("write", "resources")?;
+    let merged = wanted(&now, &alone, parse(merge(old, change))?);
     point("oci.update.begin")?;
-    with_cgroup(&record, "update")?.update(&merged, devices)?;
+    with_cgroup(&record, "update")?.update(&merged)?;
     point("oci.update.applied")?;
     linux.resources = Some(merged);
     let bytes = serde_json::to_vec(&config).map_err(std::io::Error::from).ctx("write", "config.json")?;
     replace(&dir.path().join("config.json"), &bytes, 0o600)
+}
+
+/// What is to be of `now` after the change, that has been merged.
+fn wanted(now: &LinuxResources, change: &LinuxResources, mut merged: LinuxResources) -> LinuxResources {
+    // Engines send all resources with each update, and hooks of vendors (for GPUs) allow devices that no document knows:
+    // as with runc, no update changes devices.
+    merged.devices.clone_from(&now.devices);
+    let says = change.memory.as_ref().map(|memory| (memory.limit, memory.swap));
+    // An old limit of swap can't be kept without one of memory: it goes too.
+    if let (Some((Some(-1), None)), Some(memory)) = (says, &mut merged.memory) {
+        memory.swap = None;
+    }
+    merged
 }
 
 /// `old` with what `new` says; `null` says nothing.
@@ -181,6 +193,27 @@ mod tests {
         }
         for bad in ["", "x", "-2", "1x", "99999999999999999999", "k"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn unlimited_memory_takes_the_limit_of_swap_along() {
+        let now: LinuxResources =
+            serde_json::from_value(serde_json::json!({"memory": {"limit": 5, "swap": 9}})).unwrap();
+        for (limit, swap, expected) in [
+            (Some(-1), None, None),
+            (Some(-1), Some(-1), Some(-1)),
+            (Some(6), None, Some(9)),
+            (None, None, Some(9)),
+        ] {
+            let change = serde_json::json!({"memory": {"limit": limit, "swap": swap}});
+            let merged = merge(serde_json::to_value(&now).unwrap(), &change);
+            let merged = wanted(
+                &now,
+                &serde_json::from_value(change).unwrap(),
+                serde_json::from_value(merged).unwrap(),
+            );
+            assert_eq!(merged.memory.unwrap().swap, expected, "{limit:?} {swap:?}");
         }
     }
 

@@ -72,12 +72,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Changes limits of a running container. `resources` are whole: what it had and what is new.
+    /// Changes limits of a running container, not its devices. `resources` are whole: what it had and what is new.
     ///
     /// # Errors
     /// A limit that is refused. Then all are as they were.
-    pub fn update(&self, resources: &LinuxResources, devices: Devices) -> Result<(), Error> {
-        let plan = plan(resources, self, self.facts(resources)?, devices)?;
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let plan = plan(resources, self, self.facts(resources)?, Devices::Keep)?;
         if let Some(unit) = &self.unit {
             systemd::set_properties(unit, resources, self.unified)?;
         }

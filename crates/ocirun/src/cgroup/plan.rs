@@ -53,9 +53,9 @@ pub struct Facts {
 /// Whether the device policy is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Devices {
-    /// Yes: a new cgroup, or an update that has rules.
+    /// Yes: a new cgroup.
     Set,
-    /// The policy stays as it is.
+    /// The policy stays as it is: an update.
     Keep,
 }
 

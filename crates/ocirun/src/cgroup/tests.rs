@@ -311,7 +311,7 @@ fn limits_are_set_and_changed_together() {
 
     // Larger than the limit of memory and swap that is there.
     let larger = resources(json!({"memory": {"limit": 314_572_800, "swap": 419_430_400}}));
-    made.0.update(&larger, Devices::Keep).unwrap();
+    made.0.update(&larger).unwrap();
     assert_eq!(made.read("memory", "memory.limit_in_bytes"), "314572800");
 
     // One of them is refused: all stay.
@@ -323,7 +323,7 @@ fn limits_are_set_and_changed_together() {
     for (resources, text) in
         [(refused, "cpu.cfs_quota_us"), (wrong, "shares: 1 is below"), (late, "hugetlb.3MB")]
     {
-        let error = made.0.update(&resources, Devices::Keep).unwrap_err().to_string();
+        let error = made.0.update(&resources).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
         assert_eq!(made.read("memory", "memory.limit_in_bytes"), "314572800");
         assert_eq!(made.read("pids", "pids.max"), "50");
@@ -346,7 +346,7 @@ fn a_period_that_the_old_quota_forbids_is_tried_again() {
     // The parent allows as much: a child must not have more than that, at any moment.
     let parent = made.0.directory("cpu").unwrap().parent().unwrap().to_owned();
     apply::write(&parent.join("cpu.cfs_quota_us"), "100000").unwrap();
-    made.0.update(&resources(json!({"cpu": {"quota": 5000, "period": 10000}})), Devices::Keep).unwrap();
+    made.0.update(&resources(json!({"cpu": {"quota": 5000, "period": 10000}}))).unwrap();
     assert_eq!(made.read("cpu", "cpu.cfs_period_us"), "10000");
     assert_eq!(made.read("cpu", "cpu.cfs_quota_us"), "5000");
 }

@@ -212,6 +212,11 @@ fn update_and_events() {
     fs::write(&file, r#"{"pids":{"limit":60},"memory":null}"#).unwrap();
     oci.run(&["update", "-r", &file.to_string_lossy(), bundle.id()]).ok();
     assert_eq!((data("/memory/usage/limit"), data("/pids/limit")), (json!(96 << 20), json!(60)));
+    // Without a limit of memory none of both can be.
+    oci.run(&["update", "--memory", "64M", "--memory-swap", "128M", bundle.id()]).ok();
+    oci.run(&["update", "--memory", "-1", bundle.id()]).ok();
+    oci.run(&["update", "--memory", "96M", bundle.id()]).ok();
+    assert_eq!(data("/memory/usage/limit"), 96 << 20);
     fs::write(&file, r#"{"pids":{"limit":"many"}}"#).unwrap();
     oci.run(&["update", "-r", &file.to_string_lossy(), bundle.id()]).fails("invalid type");
     oci.run(&["update", "--memory", "lots", bundle.id()]).fails("is no number");
@@ -220,6 +225,30 @@ fn update_and_events() {
     container.wait_for_status("stopped");
     oci.run(&["update", "--pids-limit", "5", bundle.id()]).fails("not running");
     oci.run(&["events", bundle.id()]).fails("not running");
+}
+
+/// As engines do, which send all resources: a hook of a vendor has allowed the device, and no document knows it.
+#[test]
+fn an_update_leaves_devices_alone() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("updatedev").in_cgroup());
+    let container = oci.start(&bundle);
+    let directory = std::path::PathBuf::from(format!("/sys/fs/cgroup/devices{}", bundle.cgroup()));
+    if !directory.exists() {
+        eprintln!("NOT TESTED: cgroup v2 has no list of devices to look at");
+        return;
+    }
+    fs::write(directory.join("devices.allow"), "c 10:1 rw").unwrap();
+    let file = bundle.path().join("resources");
+    fs::write(&file, bundle.spec()["linux"]["resources"].to_string()).unwrap();
+    oci.run(&["update", "-r", &file.to_string_lossy(), bundle.id()]).ok();
+    let list = fs::read_to_string(directory.join("devices.list")).unwrap();
+    assert!(list.lines().any(|line| line.starts_with("c 10:1 ")), "{list}");
+    // Nor does one that says otherwise.
+    oci.run(&["update", "--pids-limit", "50", bundle.id()]).ok();
+    fs::write(&file, r#"{"devices":[{"allow":true,"access":"rwm"}]}"#).unwrap();
+    oci.run(&["update", "-r", &file.to_string_lossy(), bundle.id()]).ok();
+    assert_eq!(fs::read_to_string(directory.join("devices.list")).unwrap(), list);
+    assert_eq!(container.status(), "running");
 }
 
 #[test]
