@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
+use crate::wait::wait_or;
 use crate::wait_for;
 
 /// Both ends of a pseudo-terminal.
@@ -100,9 +101,8 @@ impl Terminal {
 
     /// Waits until `needle` was seen, and gives everything seen so far.
     pub fn expect(&self, needle: &str) -> String {
-        wait_for(&format!("{needle:?} on the terminal"), || {
-            Some(self.text()).filter(|text| text.contains(needle))
-        })
+        let seen = || format!("{needle:?} on the terminal, which has {:?}", self.text());
+        wait_or(seen, || Some(self.text()).filter(|text| text.contains(needle)))
     }
 
     /// Sets the window's size.

@@ -18,13 +18,18 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// After [`deadline`], with `what`.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    wait_or(|| what.to_owned(), probe)
+}
+
+/// [`wait_for`], with a `what` that is made when it is wanted: it can tell what there was instead.
+pub(crate) fn wait_or<T>(what: impl Fn() -> String, mut probe: impl FnMut() -> Option<T>) -> T {
     let (begin, limit) = (Instant::now(), deadline());
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(begin.elapsed() < limit, "waited {} s in vain for: {what}", limit.as_secs());
+        assert!(begin.elapsed() < limit, "waited {} s in vain for: {}", limit.as_secs(), what());
         std::thread::sleep(PAUSE);
     }
 }

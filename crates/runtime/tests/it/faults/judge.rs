@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::{Exit, Signal, State};
 use runtime::{Container, Kind, Runtimes};
@@ -9,7 +10,7 @@ use runtime::{Container, Kind, Runtimes};
 use super::{Action, Case, Course, Side, log_of};
 use crate::kit::{self, Kit};
 
-const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_secs(3600);
 const LIMIT: u64 = 64 << 20;
 
 /// What the victim wrote down.
@@ -69,6 +70,7 @@ impl Judge<'_> {
                 assert!(!facts.done("delete"), "{case}: deleted, and there");
                 let refused = !facts.done("create") && !self.died_in("create");
                 assert!(!refused, "{case}: its create failed, and it is there");
+                self.thawed(&container).await;
                 self.truth(&container);
                 if self.go_on(&container).await == Exit::Lost {
                     lost.push("exit".to_owned());
@@ -111,6 +113,15 @@ impl Judge<'_> {
     /// The caller died in the middle of this call.
     fn died_in(&self, op: &str) -> bool {
         self.facts.0.last().is_some_and(|line| *line == format!("begin {op}"))
+    }
+
+    /// The stop that recovery goes on with lets a frozen container take its signal.
+    async fn thawed(&self, container: &Container) {
+        let begin = Instant::now();
+        while container.status().state == State::Stopping && frozen(self.id) == Some(true) {
+            assert!(begin.elapsed() < testkit::deadline(), "{}: stopped, and frozen for ever", self.case);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The state is what the kernel has.
