@@ -46,7 +46,7 @@ pub use scratch::Scratch;
 pub use script::script;
 pub use seccomp::seccomp_profile;
 pub use spec::default_spec;
-pub use wait::{DEADLINE, deadline, unique_id, wait_for, wait_until};
+pub use wait::{DEADLINE, deadline, not_tested, unique_id, wait_for, wait_until};
 
 use std::sync::OnceLock;
 

@@ -1,11 +1,7 @@
 //! The spec matrix: an edit of config.json, a probe run in the container, and what it shows, under wharf-oci, runc and
 //! crun. All three agree, or the case says who does not and why.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test says what it expects and what it can't test"
-)]
+#![expect(clippy::expect_used, reason = "a test says what it expects and what it can't test")]
 
 mod bad_input;
 mod case;

@@ -306,7 +306,7 @@ impl Walk {
         for course in COURSES {
             let passes = self.passes(course);
             if names.is_empty() {
-                println!("NOT TESTED: points that no course passes: there is no source here");
+                testkit::not_tested("points that no course passes: there is no source here");
                 names = passes.iter().flat_map(|(_, passed)| passed.clone()).collect();
             }
             for (side, passed) in passes {
@@ -347,12 +347,12 @@ pub(crate) fn failing_programs() -> Option<[PathBuf; 2]> {
     let build = test.ancestors().nth(2).expect("the build's directory").to_owned();
     let programs = ["wharf-oci", "wharf-monitor"].map(|name| build.join(name));
     if !programs.iter().all(|program| program.is_file()) {
-        println!("NOT TESTED: {}: no programs of this build", build.display());
+        testkit::not_tested(&format!("faults in programs: {} has none", build.display()));
         return None;
     }
     // A build of one crate alone may not have them.
     if !programs.iter().all(|program| has(program, "WHARF_FAILPOINTS_TRACE")) {
-        println!("NOT TESTED: {}: the programs have no failpoints", build.display());
+        testkit::not_tested(&format!("faults in programs: those in {} have no failpoints", build.display()));
         return None;
     }
     Some(programs)

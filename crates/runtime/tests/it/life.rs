@@ -58,7 +58,7 @@ fn a_checkpoint_is_made_or_refused_with_the_reason() {
             }
             Err(error) => {
                 // criu does not know this kernel; the container must not have noticed.
-                println!("NOT TESTED: a whole checkpoint: {error}");
+                testkit::not_tested(&format!("a whole checkpoint: {error}"));
                 assert!(matches!(error.kind(), Kind::Unsupported | Kind::Internal), "{error}");
                 assert!(error.to_string().starts_with(&format!("checkpoint {}", container.id())), "{error}");
                 let output = container.exec_sync(ExecRequest::new(["echo", "alive"])).await.expect("exec");
