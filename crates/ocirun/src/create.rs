@@ -28,7 +28,7 @@ use crate::init::{self, CgroupView, Given, MAX_MESSAGE};
 use crate::mounts::prepare;
 use crate::namespaces::Kind;
 use crate::netdev::{self, Moved};
-use crate::plan::{InitPlan, Switches, What};
+use crate::plan::{InitPlan, Switches, What, check_sysctls};
 use crate::record::{Dir, Record, read_config};
 use crate::seccomp::{Cache, Filter};
 
@@ -297,6 +297,7 @@ pub(crate) fn read_bundle(
         }
         _ => {}
     }
+    check_sysctls(&plan)?;
     if options.listen_fds > 0 {
         set_variable(&mut plan, "LISTEN_FDS", &options.listen_fds.to_string())?;
         set_variable(&mut plan, "LISTEN_PID", "1")?;

@@ -93,7 +93,7 @@ pub fn config(bytes: &[u8]) {
             assert!(plan.rootfs.is_absolute());
             assert!(plan.mounts.iter().all(|mount| mount.destination.starts_with('/')));
             assert!(
-                plan.sysctl.iter().all(|(name, _)| !name.contains("..")),
+                plan.sysctl.iter().all(|sysctl| !sysctl.path.contains("..")),
                 "a parameter outside of /proc/sys"
             );
             assert!(plan.masked.iter().chain(&plan.readonly).all(|path| path.starts_with('/')));

@@ -1,8 +1,9 @@
 //! Which namespaces a container gets, new or joined.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::oci::LinuxNamespace;
+use sys::Ctx as _;
 
 use crate::error::{Error, Result};
 
@@ -108,6 +109,23 @@ impl Namespaces {
     #[must_use]
     pub fn is_new(&self, kind: Kind) -> bool {
         self.0.iter().any(|(known, path)| *known == kind && path.is_none())
+    }
+
+    /// Whether it is the one that this process is in, though config.json may join it by a path.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_ours(&self, kind: Kind) -> sys::Result<bool> {
+        let identity = |path: &Path| {
+            rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino)).ctx("open namespace", path)
+        };
+        match self.joined(kind) {
+            Some(path) => {
+                let own = PathBuf::from(format!("/proc/self/ns/{}", kind.file()));
+                Ok(identity(path)? == identity(&own)?)
+            }
+            None => Ok(!self.has(kind)),
+        }
     }
 
     /// The one that is joined.

@@ -39,6 +39,16 @@ pub(crate) enum What {
     Remount,
 }
 
+/// A kernel parameter of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sysctl {
+    /// Its name with slashes, below /proc/sys.
+    pub(crate) path: String,
+    pub(crate) value: String,
+    /// Whose it is.
+    pub(crate) namespace: Kind,
+}
+
 /// All that init does before it becomes the container's program.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InitPlan {
@@ -55,8 +65,7 @@ pub(crate) struct InitPlan {
     pub(crate) devices: Vec<LinuxDevice>,
     pub(crate) masked: Vec<String>,
     pub(crate) readonly: Vec<String>,
-    /// Names with slashes, below /proc/sys.
-    pub(crate) sysctl: Vec<(String, String)>,
+    pub(crate) sysctl: Vec<Sysctl>,
     /// Network devices: the host's name and the container's.
     pub(crate) net_devices: Vec<(String, String)>,
     pub(crate) hostname: Option<String>,
@@ -296,15 +305,27 @@ const BELOW_PROC: [&str; 12] = [
     "/proc/sys/fs/binfmt_misc",
 ];
 
-fn check_below_proc(destination: &str, what: &What) -> Result<()> {
+/// The components of a path, without looking at the filesystem.
+fn components(path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = Vec::new();
-    for part in destination.split('/') {
+    for part in path.split('/') {
         match part {
             "" | "." => {}
             ".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
+    parts
+}
+
+/// Whether a mount at `destination` may be on a procfs: over the whole of /proc, or on those files of it.
+pub(crate) fn may_cover_proc(destination: &str) -> bool {
+    let clean = format!("/{}", components(destination).join("/"));
+    clean == "/proc" || BELOW_PROC.contains(&clean.as_str())
+}
+
+fn check_below_proc(destination: &str, what: &What) -> Result<()> {
+    let parts = components(destination);
     if parts.first() != Some(&"proc") || matches!(what, What::Remount) {
         return Ok(());
     }
@@ -361,7 +382,7 @@ fn paths(list: &[String], field: &str) -> Result<Vec<String>> {
     Ok(list.to_vec())
 }
 
-fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
     const IPC: [&str; 8] = [
         "kernel/msgmax",
         "kernel/msgmnb",
@@ -397,7 +418,7 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
         {
             return bad("no kernel parameter");
         }
-        let needs = match path.as_str() {
+        let namespace = match path.as_str() {
             "kernel/hostname" => return bad("use hostname instead"),
             "kernel/domainname" => Kind::Uts,
             path if IPC.contains(&path) || path.starts_with("fs/mqueue/") => Kind::Ipc,
@@ -405,12 +426,27 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
             path if path.starts_with("user/") => Kind::User,
             _ => return bad("not of a namespace of the container's own"),
         };
-        if !namespaces.has(needs) {
-            return bad("the namespace that it belongs to is the host's");
+        if !namespaces.has(namespace) {
+            return bad(HOSTS);
         }
-        parsed.push((path, value.clone()));
+        parsed.push(Sysctl { path, value: value.clone(), namespace });
     }
     Ok(parsed)
+}
+
+const HOSTS: &str = "the namespace that it belongs to is the host's";
+
+/// Refuses kernel parameters of a namespace that is joined by a path and is the one that we are in (CVE-2022-0532).
+///
+/// # Errors
+/// Such a one; the system's.
+pub(crate) fn check_sysctls(plan: &InitPlan) -> Result<()> {
+    for Sysctl { path, namespace, .. } in &plan.sysctl {
+        if plan.namespaces.is_ours(*namespace)? {
+            return Err(Error::invalid(format!("linux.sysctl {path}"), HOSTS));
+        }
+    }
+    Ok(())
 }
 
 fn personality(linux: &Linux) -> Result<Option<u64>> {

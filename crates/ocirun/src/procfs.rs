@@ -10,6 +10,14 @@ const MAGIC: u64 = 0x9fa0;
 /// The inode of procfs's root.
 const ROOT_INODE: u64 = 1;
 
+/// Whether `file` is on a procfs.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn is_procfs(file: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(u64::try_from(fstatfs(file)?.f_type) == Ok(MAGIC))
+}
+
 /// A procfs.
 #[derive(Debug)]
 pub(crate) struct Procfs(OwnedFd);
@@ -22,9 +30,8 @@ impl Procfs {
     pub(crate) fn open() -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open("/proc", flags, Mode::empty()).ctx("open", "/proc")?;
-        let kind = fstatfs(&dir).ctx("stat", "/proc")?.f_type;
         let inode = fstat(&dir).ctx("stat", "/proc")?.st_ino;
-        if u64::try_from(kind) != Ok(MAGIC) || inode != ROOT_INODE {
+        if !is_procfs(&dir).ctx("stat", "/proc")? || inode != ROOT_INODE {
             return Err(Error::other("open", "/proc", "not the root of a procfs"));
         }
         Ok(Self(dir))
@@ -40,8 +47,7 @@ impl Procfs {
         let name = format!("/proc/{path}");
         let file = openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
             .ctx("open", &name)?;
-        let kind = fstatfs(file.as_fd()).ctx("stat", &name)?.f_type;
-        if u64::try_from(kind) != Ok(MAGIC) {
+        if !is_procfs(&file).ctx("stat", &name)? {
             return Err(Error::other("open", &name, "not a file of procfs"));
         }
         let written = rustix::io::write(&file, value).ctx("write", &name)?;

@@ -49,7 +49,7 @@ pub(super) fn mount(
 
 fn v2(root: BorrowedFd<'_>, mount: &PlannedMount, directory: &Path, own_namespace: bool) -> Result<OwnedFd> {
     let destination = &mount.destination;
-    let target = inroot::make_dirs(root, destination)?;
+    let target = attach::directory(root, destination)?;
     let made = if own_namespace {
         let plain = MountOptions { set: mount.options.set, ..MountOptions::default() };
         match source::new("cgroup2", Some("cgroup"), &plain) {

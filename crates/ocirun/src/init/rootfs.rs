@@ -15,7 +15,7 @@ use crate::mounts::attach;
 use crate::mounts::options::{self, MountOptions};
 use crate::mounts::prepare;
 use crate::namespaces::Kind;
-use crate::plan::{InitPlan, PlannedMount, What};
+use crate::plan::{InitPlan, PlannedMount, Sysctl, What};
 use crate::procfs::Procfs;
 
 const SLAVE: u64 = libc::MS_SLAVE;
@@ -187,8 +187,8 @@ fn runtime_hooks(plan: &InitPlan, given: &Given) -> Result<()> {
 }
 
 fn write_sysctls(plan: &InitPlan, proc: &Procfs) -> Result<()> {
-    for (name, value) in &plan.sysctl {
-        proc.write(&format!("sys/{name}"), value.as_bytes())?;
+    for Sysctl { path, value, .. } in &plan.sysctl {
+        proc.write(&format!("sys/{path}"), value.as_bytes())?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use sys::{Ctx, Error, Result};
 
 use super::options::MountOptions;
 use super::{old, source};
-use crate::inroot;
+use crate::plan::may_cover_proc;
+use crate::{inroot, procfs};
 
 /// Moves the detached `mount` onto `target`. Neither is looked up again.
 ///
@@ -32,14 +33,32 @@ fn kind_of(file: impl AsFd, name: &str) -> Result<Target> {
     Ok(if dir { Target::Directory } else { Target::File })
 }
 
+/// The directory `destination`, made if need be, to mount on.
+///
+/// # Errors
+/// The system's; a destination that a link of the image leads into a procfs.
+pub(crate) fn directory(root: BorrowedFd<'_>, destination: &str) -> Result<OwnedFd> {
+    inroot::make_dirs(root, destination).and_then(|target| outside_proc(target, destination))
+}
+
+/// What config.json says of /proc was checked by name; a link can lead any other name there.
+fn outside_proc(target: OwnedFd, destination: &str) -> Result<OwnedFd> {
+    if procfs::is_procfs(&target).ctx("stat", destination)? && !may_cover_proc(destination) {
+        return Err(Error::other("mount", destination, "a link leads it into /proc"));
+    }
+    Ok(target)
+}
+
 /// Attaches a tree that was prepared outside at `destination`, making the mount point if need be.
 ///
 /// # Errors
 /// The system's.
 pub(crate) fn bind(root: BorrowedFd<'_>, destination: &str, tree: BorrowedFd<'_>) -> Result<()> {
     let target = match kind_of(tree, destination)? {
-        Target::Directory => inroot::make_dirs(root, destination)?,
-        Target::File => inroot::make_file(root, destination)?,
+        Target::Directory => directory(root, destination)?,
+        Target::File => {
+            inroot::make_file(root, destination).and_then(|target| outside_proc(target, destination))?
+        }
     };
     attach(tree, target).ctx("mount", destination)
 }
@@ -55,7 +74,7 @@ pub(crate) fn filesystem(
     source: Option<&str>,
     options: &MountOptions,
 ) -> Result<OwnedFd> {
-    let target = inroot::make_dirs(root, destination)?;
+    let target = directory(root, destination)?;
     if matches!(kind, "proc" | "sysfs") {
         // A link would let an image choose what our and the container's writes to these reach.
         inroot::open_plain(root, destination, OFlags::PATH | OFlags::DIRECTORY)?;

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::fstatfs;
 use sys::mount_attr::{self, Depth, MountAttr};
 use sys::spawn::SingleThread;
 use sys::{Ctx, Error, Result};
@@ -12,6 +11,7 @@ use super::options;
 use super::source;
 use crate::namespaces::Kind;
 use crate::plan::{InitPlan, PlannedMount, What};
+use crate::procfs::is_procfs;
 
 /// The root filesystem with all that is mounted below it.
 ///
@@ -52,7 +52,7 @@ pub(crate) fn trees(proof: SingleThread, plan: &InitPlan) -> Result<Vec<Option<O
 
 fn tree(proof: SingleThread, plan: &InitPlan, mount: &PlannedMount, path: &Path) -> Result<OwnedFd> {
     let tree = source::tree(path, mount.options.bind == Some(true))?;
-    if mount.destination.trim_end_matches('/') == "/proc" && !is_proc(&tree, path)? {
+    if mount.destination.trim_end_matches('/') == "/proc" && !is_procfs(&tree).ctx("stat", path)? {
         return Err(Error::other("mount", "/proc", format!("{} is no procfs", path.display())));
     }
     detach(&tree, plan, path)?;
@@ -69,11 +69,6 @@ fn tree(proof: SingleThread, plan: &InitPlan, mount: &PlannedMount, path: &Path)
     }
     source::dress(&tree, &mount.options).ctx("mount", path)?;
     Ok(tree)
-}
-
-fn is_proc(tree: &OwnedFd, path: &Path) -> Result<bool> {
-    const MAGIC: u64 = 0x9fa0;
-    Ok(u64::try_from(fstatfs(tree).ctx("stat", path)?.f_type) == Ok(MAGIC))
 }
 
 /// A tree for each device where they can't be made: in a user namespace.

@@ -205,6 +205,30 @@ fn nothing_is_mounted_inside_proc() {
     }
 }
 
+/// The name is harmless, the image's link is not.
+#[test]
+fn no_link_leads_a_mount_into_proc() {
+    let oci = Oci::new();
+    let source = Scratch::new("intoproc");
+    fs::write(source.path().join("file"), "x").unwrap();
+    let file = source.path().join("file").to_string_lossy().into_owned();
+    let bind = |destination: &str, source: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+    for mount in [
+        bind("/data", &source.path().to_string_lossy()),
+        bind("/data/kernel/ostype", &file),
+        json!({"destination": "/data/kernel", "type": "tmpfs", "source": "tmpfs"}),
+        json!({"destination": "/data", "type": "cgroup", "source": "cgroup"}),
+    ] {
+        let bundle = Bundle::shell("intoproc", "true").edit(|spec| add_mount(spec, mount.clone()));
+        symlink("proc/sys", bundle.rootfs().join("data")).unwrap();
+        oci.create_with(&bundle, &[]).fails("a link leads it into /proc");
+    }
+    // What says how much of the machine there is may be covered, by its own name.
+    let bundle =
+        Bundle::shell("lxcfs", "cat /proc/uptime").edit(|spec| add_mount(spec, bind("/proc/uptime", &file)));
+    assert_eq!(oci.run_bundle(&bundle).ok().out, "x");
+}
+
 /// CVE-2025-31133: what masks a file is the null device, whatever the image has by its name.
 #[test]
 fn masks_do_not_depend_on_the_images_null_device() {
@@ -359,6 +383,20 @@ fn sysctls_of_the_host_are_refused() {
         spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
     });
     oci.create_with(&bundle, &[]).fails("the namespace that it belongs to is the host's");
+    // By a path it is the host's too.
+    for (kind, file, name) in [
+        ("network", "net", "net.ipv4.ip_forward"),
+        ("ipc", "ipc", "kernel.msgmax"),
+        ("uts", "uts", "kernel.domainname"),
+    ] {
+        let bundle = Bundle::shell("hostpath", "true").edit(|spec| {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != kind);
+            namespaces.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", std::process::id())}));
+            spec["linux"]["sysctl"] = json!({name: "1"});
+        });
+        oci.create_with(&bundle, &[]).fails("the namespace that it belongs to is the host's");
+    }
 }
 
 #[test]
