@@ -74,7 +74,7 @@ pub(crate) fn settle(
     }
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .ctx("open", "/")?;
-    let mut env = plan.env.clone();
+    let mut env = last_of_each(&plan.env);
     if plan.variable("HOME").is_none_or(<[u8]>::is_empty) {
         env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
         env.push(home(root.as_fd(), plan.uid));
@@ -175,6 +175,15 @@ pub(crate) fn set_rlimit(pid: Option<i32>, limit: &Rlimit) -> Result<()> {
     rustix::process::prlimit(pid, limit.resource, new)
         .map(drop)
         .ctx_with("set", || format!("{} {}:{}", limit.name, limit.soft, limit.hard))
+}
+
+/// The last of the variables of one name, in their order: getenv(3) takes the first, and whoever adds one means to override.
+fn last_of_each(env: &[CString]) -> Vec<CString> {
+    let name = |entry: &CString| entry.to_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+    let mut seen = std::collections::HashSet::with_capacity(env.len());
+    let mut kept: Vec<CString> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 fn home(root: BorrowedFd<'_>, uid: u32) -> CString {

@@ -161,7 +161,18 @@ fn in_between(
     if plan.namespaces.is_new(Kind::Time) {
         make_time(plan)?;
     }
-    for (kind, path, file) in joined {
+    // What belongs to the host is joined with our rights, before they are given up for those in the user namespace; what
+    // we have no right to may belong to that.
+    let (user, others): (Vec<_>, Vec<_>) = joined.iter().partition(|(kind, ..)| *kind == Kind::User);
+    let mut left = Vec::new();
+    for entry in others {
+        let (kind, path, file) = entry;
+        match join(*kind, path, file) {
+            Err(error) if error.errno() == Some(libc::EPERM) && !user.is_empty() => left.push(entry),
+            result => result?,
+        }
+    }
+    for (kind, path, file) in user.into_iter().chain(left) {
         join(*kind, path, file)?;
     }
     if plan.namespaces.joined(Kind::User).is_some() {

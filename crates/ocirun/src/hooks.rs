@@ -1,5 +1,8 @@
 //! Hooks: programs that get the container's state on their standard input.
+//!
+//! Its input is a file in memory: to write more than a pipe takes, one would wait for a hook that never reads.
 
+use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Stdio};
@@ -28,21 +31,20 @@ pub(crate) fn run(hooks: &[Hook], kind: &'static str, state: &State) -> Result<(
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let said = |error: std::io::Error| sys::Error::new("", "", error).cause();
-    let words =
-        rustix::fs::memfd_create(c"hook", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| said(e.into()))?;
-    let mut words = std::fs::File::from(words);
+    let file = || {
+        let made = rustix::fs::memfd_create(c"hook", rustix::fs::MemfdFlags::CLOEXEC);
+        made.map(File::from).map_err(|error| said(error.into()))
+    };
+    let (mut input, mut words) = (file()?, file()?);
+    input.write_all(state).and_then(|()| input.rewind()).map_err(said)?;
     let mut command = Command::new(&hook.path);
     if let Some((name, args)) = hook.args.split_first() {
         command.arg0(name).args(args);
     }
     command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
     let stderr = words.try_clone().map_err(said)?;
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    command.stdin(input).stdout(Stdio::null()).stderr(stderr);
     let mut child = command.spawn().map_err(said)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A hook need not read its state.
-        drop(stdin.write_all(state));
-    }
     if let Some(seconds) = hook.timeout {
         let id = i32::try_from(child.id()).unwrap_or(0);
         let pidfd = sys::pidfd::PidFd::open(id).map_err(|error| error.to_string())?;

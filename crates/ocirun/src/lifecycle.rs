@@ -112,7 +112,8 @@ pub fn delete(context: &Context, id: &str, force: Force) -> Result<Vec<String>> 
     let record = match dir.read() {
         Ok(record) => record,
         // Cut off by a crash in the middle of a create: there is nothing to ask.
-        Err(_) if force == Force::Yes => {
+        // Any other record is of a container that may run: without it nobody would know of its processes and its cgroup.
+        Err(Error::NoContainer(_)) if force == Force::Yes => {
             dir.remove()?;
             return Ok(Vec::new());
         }

@@ -51,10 +51,16 @@ fn go(dir: &Dir, record: &Record, init: &PidFd) -> Result<()> {
     crate::init::send(&socket, b"s").map_err(|_| refused("init does not listen"))?;
     point("oci.start.word-sent")?;
     let profile = config.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-    let result = follow(&socket, |number| {
+    let followed = follow(&socket, |number| {
         listener(init, number).and_then(|fd| notify(&fd, record, profile, init.pid(), "running"))
     });
-    result?;
+    match followed {
+        // Init took another's connection and closed its socket: ours was never accepted.
+        Err(error) if error.errno() == Some(libc::ECONNRESET) && !init.is_dead()? => {
+            return Err(refused("cannot start an already running container"));
+        }
+        result => result?,
+    }
     point("oci.start.started")?;
     let state = record.state("running");
     let poststart = config.hooks.map(|hooks| hooks.poststart).unwrap_or_default();
@@ -72,13 +78,11 @@ fn go(dir: &Dir, record: &Record, init: &PidFd) -> Result<()> {
 pub(crate) fn follow(socket: &OwnedFd, mut told: impl FnMut(i32) -> Result<()>) -> Result<()> {
     let mut buffer = [0u8; MAX_MESSAGE];
     loop {
-        let received = rustix::io::retry_on_intr(|| {
+        // An execve(2) leaves nothing unread: a connection that is reset was not heard.
+        let (len, _) = rustix::io::retry_on_intr(|| {
             rustix::net::recv(socket, &mut buffer, rustix::net::RecvFlags::empty())
-        });
-        let len = match received {
-            Err(rustix::io::Errno::CONNRESET) => 0,
-            result => result.ctx("receive", "from the process")?.0,
-        };
+        })
+        .ctx("receive", "from the process")?;
         match buffer[..len].split_first() {
             None => return Ok(()),
             Some((b'l', number)) => {

@@ -201,6 +201,14 @@ pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets this process run on all processors that its cpuset has: what whoever called us was bound to is not for a container.
+pub fn reset_affinity() {
+    // As many as the kernel can be built for (NR_CPUS). It takes those that are there, out of the cpuset.
+    let mask = [u64::MAX; 8192 / 64];
+    // SAFETY: the mask is only read, and its size is given. Refused, where a filter of the caller's does that, we stay bound.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()) };
+}
+
 /// ioprio_set(2) for this process.
 ///
 /// # Errors

@@ -34,7 +34,10 @@ fn steps(
     let proc = Procfs::open()?;
     affinity(plan.affinity[0].as_deref())?;
     target.cgroup.enter(own)?;
-    affinity(plan.affinity[1].as_deref())?;
+    match &plan.affinity {
+        [None, None] => spawn::reset_affinity(),
+        [_, last] => affinity(last.as_deref())?,
+    }
     if let Some(value) = plan.oom_score_adj {
         proc.write("self/oom_score_adj", value.to_string().as_bytes())?;
     }

@@ -109,6 +109,7 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     let pid = expect(&given.sync, b'g')?;
     given.state.pid = pid.parse().unwrap_or(0);
     std::mem::take(&mut given.cgroup).enter(None)?;
+    spawn::reset_affinity();
     sys::fail::point("oci.init.begin").ctx("pass", "oci.init.begin")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ctx("clear", "dumpable")?;
     if plan.namespaces.has(Kind::User) {

@@ -123,6 +123,50 @@ fn an_exec_is_confined_as_the_container_is() {
     assert_eq!(field(&nnp, "CapEff"), "0000000000000000");
 }
 
+/// A caller may be bound to the processors that are reserved for it.
+#[test]
+fn the_callers_affinity_is_not_the_containers() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("affinity"));
+    let bound = |args: &[&str]| {
+        let mut command = std::process::Command::new("taskset");
+        command.arg("1").arg(env!("CARGO_BIN_EXE_wharf-oci")).arg("--root").arg(oci.root()).args(args);
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let allowed = |status: &str| field(status, "Cpus_allowed_list").to_owned();
+    let all = allowed(&fs::read_to_string("/proc/1/status").unwrap());
+    assert_ne!(all, "0", "this test needs two processors");
+    let path = bundle.path().to_string_lossy().into_owned();
+    let created = std::process::Command::new("taskset")
+        .args(["1", env!("CARGO_BIN_EXE_wharf-oci"), "--root"])
+        .arg(oci.root())
+        .args(["create", "--bundle", &path, bundle.id()])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(created.success());
+    let container = Container { oci: &oci, bundle: &bundle };
+    oci.run(&["start", bundle.id()]).ok();
+    let of_init = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
+    assert_eq!(allowed(&of_init), all);
+    assert_eq!(allowed(&bound(&["exec", bundle.id(), "cat", "/proc/self/status"])), all);
+    // What it is told to have, it has, though nothing is said of afterwards.
+    let with = |affinity: Value| {
+        let path = process(
+            &bundle,
+            &json!({"args": ["cat", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+            "execCPUAffinity": affinity}),
+        );
+        allowed(&container.exec(&["--process", &path], &[]).ok().out)
+    };
+    assert_eq!(with(json!({"initial": "1"})), "1");
+    assert_eq!(with(json!({"initial": "1", "final": "0"})), "0");
+    assert_eq!(with(json!({"final": "0-1"})), "0-1");
+}
+
 #[test]
 fn a_process_json_that_leaves_things_out_has_the_containers() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("execleft"));

@@ -92,6 +92,21 @@ fn one_that_hangs_is_killed_and_one_that_is_missing_is_named() {
     oci.create_with(&bundle, &[]).fails("is not an absolute path");
 }
 
+/// Its state is longer than a pipe, and it reads nothing of it.
+#[test]
+fn the_timeout_covers_the_reading_of_the_state() {
+    let oci = Oci::new();
+    let bundle = Bundle::sleeper("unread").edit(|spec| {
+        spec["hooks"] =
+            json!({"prestart": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]});
+        spec["annotations"] = json!({"long": "x".repeat(200_000)});
+    });
+    oci.create_with(&bundle, &[]).fails("run prestart hook /bin/sleep: still running after 1 s");
+    let count = json!([{"path": "/bin/sh", "args": ["sh", "-c", "test $(cat | wc -c) -gt 200000"]}]);
+    let bundle = bundle.edit(|spec| spec["hooks"] = json!({"prestart": count, "createRuntime": count}));
+    let _container = oci.create(&bundle);
+}
+
 #[test]
 fn a_failing_start_hook_fails_the_start() {
     let oci = Oci::new();

@@ -49,6 +49,31 @@ fn a_container_is_started_once() {
     oci.run(&["start", bundle.id()]).fails("cannot start an already running container");
 }
 
+/// Two connect before init accepts: the one that it did not take must not say that it started anything.
+#[test]
+fn of_two_starts_at_once_one_is_refused() {
+    use std::os::fd::AsFd as _;
+    use sys::socket::{Blocking, Kind, connect};
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("twice"));
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo >> {}", bundle.path().join("ran").display())]}]);
+    let bundle = bundle.edit(|spec| spec["hooks"] = json!({"poststart": hook}));
+    let container = oci.create(&bundle);
+    let init = sys::pidfd::PidFd::open(container.pid()).unwrap();
+    init.signal(libc::SIGSTOP).unwrap();
+    let socket = oci.root().join(bundle.id()).join("start.sock");
+    let first = connect(&socket, Kind::SeqPacket, Blocking::Yes).unwrap();
+    let second =
+        oci.command().args(["start", bundle.id()]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    testkit::wait_until("the second start to have connected", || !socket.exists());
+    rustix::net::send(first.as_fd(), b"s", rustix::net::SendFlags::empty()).unwrap();
+    init.signal(libc::SIGCONT).unwrap();
+    let output = second.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("already running"), "{output:?}");
+    container.wait_for_status("running");
+    assert!(!bundle.path().join("ran").exists(), "poststart hooks ran for a start that was none");
+}
+
 #[test]
 fn the_program_runs_only_after_start() {
     let (oci, bundle) = (Oci::new(), Bundle::shell("wait", "echo began; sleep 1000"));

@@ -25,7 +25,9 @@ fn a_record_that_is_cut_off() {
     let listed = oci.run(&["list", "-q"]).ok();
     assert_eq!(listed.out, "");
     assert!(listed.err.contains("state.json"), "{listed:?}");
+    // Nor by force: init and its cgroup would live on, and nobody would know of them.
     oci.run(&["delete", bundle.id()]).fails("state.json");
+    oci.run(&["delete", "--force", bundle.id()]).fails("state.json: EOF while parsing");
     fs::write(&path, &whole).unwrap();
     assert_eq!(container.status(), "created");
 }
@@ -47,6 +49,7 @@ fn a_record_of_another_version() {
     let container = oci.create(&bundle);
     edit(&oci, bundle.id(), |state| state["version"] = 99.into());
     oci.run(&["state", bundle.id()]).fails("version 99 is not known, 1 is");
+    oci.run(&["delete", "--force", bundle.id()]).fails("version 99 is not known, 1 is");
     edit(&oci, bundle.id(), |state| state["version"] = 1.into());
     assert_eq!(container.status(), "created");
 }

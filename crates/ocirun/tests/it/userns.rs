@@ -94,6 +94,32 @@ fn a_user_namespace_of_another_container_is_joined() {
     assert_eq!(out, format!("0\n{}\n{}\n         0     100000      65536\n", link("user"), link("net")));
 }
 
+/// What belongs to the host can be joined only before the user namespace takes the right to.
+#[test]
+fn a_joined_user_namespace_with_a_namespace_of_the_hosts() {
+    let oci = Oci::new();
+    let (owner, other) = (shifted("usernsowner", "sleep 1000"), Bundle::sleeper("utsowner"));
+    let (owner, other) = (oci.start(&owner), oci.start(&other));
+    let (user, uts) = (owner.pid(), other.pid());
+    let bundle =
+        Bundle::shell("usernshost", "readlink /proc/self/ns/user; readlink /proc/self/ns/uts").edit(|spec| {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| !["uts", "network"].contains(&namespace["type"].as_str().unwrap()));
+            namespaces.push(json!({"type": "uts", "path": format!("/proc/{uts}/ns/uts")}));
+            namespaces.push(json!({"type": "network", "path": format!("/proc/{user}/ns/net")}));
+            namespaces.push(json!({"type": "user", "path": format!("/proc/{user}/ns/user")}));
+            spec.as_object_mut().unwrap().remove("hostname");
+        });
+    let status =
+        std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.rootfs()).status();
+    assert!(status.unwrap().success());
+    let out = oci.run_bundle(&bundle).ok().out;
+    let link = |pid: i32, name: &str| {
+        fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().to_string_lossy().into_owned()
+    };
+    assert_eq!(out, format!("{}\n{}\n", link(user, "user"), link(uts, "uts")));
+}
+
 #[test]
 fn maps_that_cannot_be() {
     let oci = Oci::new();

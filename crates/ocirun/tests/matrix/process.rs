@@ -53,6 +53,10 @@ pub(crate) fn cases() -> Vec<Case> {
             .set("/process/env", json!(["PATH=/bin", "A=1", "A=2"]))
             .sh("echo $A")
             .prints("2\n"),
+        case("a program sees the last of two variables of one name")
+            .set("/process/env", json!(["PATH=/bin", "A=1", "B=", "A=2"]))
+            .sh("tr '\\0' '\\n' < /proc/1/environ | grep -c ^A; printenv A")
+            .prints("1\n2\n"),
         case("cwd").set("/process/cwd", json!("/etc")).sh("pwd; echo $PWD").prints("/etc\n/etc\n"),
         case("cwd is made").set("/process/cwd", json!("/a/b")).sh("pwd; stat -c '%a %u' /a").prints("/a/b\n755 0\n"),
         case("cwd through a link").before("ln -s etc rootfs/l").set("/process/cwd", json!("/l")).sh("pwd -P").prints("/etc\n"),
