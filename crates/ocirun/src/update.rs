@@ -137,7 +137,7 @@ fn update(context: &Context, id: &str, change: &Json) -> Result<()> {
     let old = serde_json::to_value(&now).ctx("write", "resources")?;
     let merged = wanted(&now, &alone, parse(merge(old, change))?);
     point("oci.update.begin")?;
-    with_cgroup(&record, "update")?.update(&merged)?;
+    with_cgroup(&record, "update")?.update(&now, &merged)?;
     point("oci.update.applied")?;
     linux.resources = Some(merged);
     let bytes = serde_json::to_vec(&config).map_err(std::io::Error::from).ctx("write", "config.json")?;

@@ -1,4 +1,4 @@
-//! Makes cgroups and writes plans into them. All or nothing: what was written before a failure is taken back.
+//! Makes cgroups. All or nothing: what was made before a failure is removed.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -11,13 +11,12 @@ use sys::Ctx as _;
 
 use super::plan::Devices;
 use super::{
-    Cgroup, DevicePolicy, Error, Facts, Layout, Place, Plan, Refused, Request, Rights, Write, bpf,
-    impossible, plan, systemd,
+    Cgroup, DevicePolicy, Error, Facts, Layout, Place, Request, Rights, bpf, impossible, plan, systemd,
 };
 
 impl Cgroup {
-    /// Makes the cgroup that `request` asks for and sets its limits. `pid` is put in by [`Self::join`] afterwards;
-    /// systemd, which makes no empty scope, gets it now.
+    /// Makes the cgroup that `request` asks for and sets its limits. systemd makes no empty scope: `pid` is in it then.
+    /// Otherwise it goes in afterwards, by itself.
     ///
     /// # Errors
     /// A cgroup with processes in it; a limit that is refused. What was made is removed.
@@ -41,12 +40,19 @@ impl Cgroup {
         let result = cgroup.make(&place, &mut made).and_then(|()| {
             let plan = plan(request.resources, &cgroup, cgroup.facts(request.resources)?, Devices::Set)?;
             cgroup.apply(&plan)?;
+            if cgroup.unit.is_some() {
+                cgroup.join(pid)?;
+            }
             request.owner.map_or(Ok(()), |owner| cgroup.delegate(owner))
         });
         if let Err(error) = result {
             if let Some(unit) = &place.unit {
                 // Ignored: the first error is the one to tell, and a scope without processes ends by itself.
                 let _ = systemd::stop(unit);
+                // Where systemd does not look, init may be in already, and would keep what was made.
+                for mount in place.mounts.iter().filter(|_| !cgroup.unified) {
+                    let _ = write(&mount.join("cgroup.procs"), &pid.to_string());
+                }
             }
             for path in made.iter().rev() {
                 // Ignored: what can't be removed has got a process of somebody else.
@@ -57,14 +63,19 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Puts a process in.
+    /// Puts a process in. Of the hierarchies of v1, systemd manages some: its own it knows, and the others are ours.
     ///
     /// # Errors
-    /// A hierarchy does not take it. It may be in others by then: kill it.
-    pub fn join(&self, pid: i32) -> Result<(), Error> {
-        for path in self.distinct() {
-            let procs = path.join("cgroup.procs");
-            match write(&procs, &pid.to_string()) {
+    /// A hierarchy does not take it. It may be in others by then.
+    pub(super) fn join(&self, pid: i32) -> Result<(), Error> {
+        if self.unified && self.unit.is_some() {
+            return Ok(());
+        }
+        let systemds = self.paths.get("name=systemd").filter(|_| self.unit.is_some());
+        for path in
+            self.distinct().into_iter().filter(|path| systemds.is_none_or(|systemds| systemds != path))
+        {
+            match write(&path.join("cgroup.procs"), &pid.to_string()) {
                 Err(error) if self.rights == Rights::Rootless && ignorable(&error) => {}
                 other => other?,
             }
@@ -72,95 +83,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Changes limits of a running container, not its devices. `resources` are whole: what it had and what is new.
-    ///
-    /// # Errors
-    /// A limit that is refused. Then all are as they were.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let plan = plan(resources, self, self.facts(resources)?, Devices::Keep)?;
-        if let Some(unit) = &self.unit {
-            systemd::set_properties(unit, resources, self.unified)?;
-        }
-        self.apply(&plan)
-    }
-
-    fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        let mut undo = Vec::new();
-        let result = self.write_all(&plan.writes, &mut undo).and_then(|()| match &plan.devices {
-            Some(policy) => self.set_devices(policy),
-            None => Ok(()),
-        });
-        if result.is_err() {
-            for (path, value) in undo.into_iter().rev() {
-                // Ignored: the old value was taken before, and the first error is the one to tell.
-                let _ = write(&path, &value);
-            }
-        }
-        result
-    }
-
-    fn write_all(&self, writes: &[Write], undo: &mut Vec<(PathBuf, String)>) -> Result<(), Error> {
-        let mut again: Vec<(&Write, PathBuf)> = Vec::new();
-        for one in writes {
-            let Some(directory) = self.directory(&one.controller) else {
-                let object = format!("set {}", one.file);
-                return Err(impossible(object, format!("the container has no cgroup of {}", one.controller)));
-            };
-            let path = directory.join(&one.file);
-            let old = std::fs::read_to_string(&path).ok();
-            match write(&path, &one.value) {
-                Ok(()) => {}
-                Err(error)
-                    if one.refused == Refused::MissingIsFine && error.errno() == Some(libc::ENOENT) =>
-                {
-                    continue;
-                }
-                Err(error)
-                    if one.refused == Refused::RetryAfterNext && error.errno() == Some(libc::EINVAL) =>
-                {
-                    again.push((one, path));
-                    continue;
-                }
-                Err(error) => return Err(self.explain(one, directory, error)),
-            }
-            if let Some(value) = old.and_then(|old| old_value(one, &old)) {
-                undo.push((path.clone(), value));
-            }
-            if one.refused != Refused::RetryAfterNext {
-                for (one, path) in again.drain(..) {
-                    write(&path, &one.value)?;
-                }
-            }
-            check_shares(one, &path)?;
-        }
-        Ok(())
-    }
-
-    /// Adds what an errno alone does not say.
-    fn explain(&self, one: &Write, directory: &Path, error: sys::Error) -> Error {
-        let number = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap_or_default();
-        if error.errno() == Some(libc::EBUSY) && one.file == "memory.limit_in_bytes" {
-            let (usage, peak) = (number("memory.usage_in_bytes"), number("memory.max_usage_in_bytes"));
-            let cause = format!(
-                "device or resource busy (current usage: {}, peak usage: {})",
-                usage.trim(),
-                peak.trim()
-            );
-            return impossible(format!("set memory limit to {}", one.value), cause);
-        }
-        if self.unified && matches!(error.errno(), Some(libc::ENOENT | libc::EACCES | libc::EPERM)) {
-            let available = number("cgroup.controllers");
-            if !one.controller.is_empty()
-                && !available.split_ascii_whitespace().any(|name| name == one.controller)
-            {
-                let cause = format!("the controller {:?} is not available", one.controller);
-                return impossible(format!("set {}", one.file), cause);
-            }
-        }
-        error.into()
-    }
-
-    fn set_devices(&self, policy: &DevicePolicy) -> Result<(), Error> {
+    pub(super) fn set_devices(&self, policy: &DevicePolicy) -> Result<(), Error> {
         let result = if self.unified { self.set_devices_v2(policy) } else { self.set_devices_v1(policy) };
         // Without the rights to make device nodes there is not much to forbid.
         if self.rights == Rights::Rootless { Ok(()) } else { result }
@@ -221,7 +144,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn facts(&self, resources: &LinuxResources) -> Result<Facts, Error> {
+    pub(super) fn facts(&self, resources: &LinuxResources) -> Result<Facts, Error> {
         let mut facts = Facts::default();
         let number = |directory: &Path, file: &str| {
             std::fs::read_to_string(directory.join(file)).ok().and_then(|text| text.trim().parse().ok())
@@ -250,48 +173,6 @@ impl Cgroup {
         paths.sort();
         paths.dedup();
         paths
-    }
-}
-
-/// A limit out of the kernel's range is changed by it without a word.
-fn check_shares(one: &Write, path: &Path) -> Result<(), Error> {
-    if one.file != "cpu.shares" {
-        return Ok(());
-    }
-    let wanted: u64 = one.value.parse().unwrap_or_default();
-    let got = std::fs::read_to_string(path).ctx("read", path)?.trim().parse().unwrap_or(wanted);
-    let cause = match wanted.cmp(&got) {
-        std::cmp::Ordering::Equal => return Ok(()),
-        std::cmp::Ordering::Less => format!("{wanted} is below the smallest, {got}"),
-        std::cmp::Ordering::Greater => format!("{wanted} is above the largest, {got}"),
-    };
-    Err(impossible("linux.resources.cpu.shares", cause))
-}
-
-/// What to write to have `old` again, after `one` was written.
-pub(super) fn old_value(one: &Write, old: &str) -> Option<String> {
-    let key = one.value.split_once(' ').map(|(key, _)| key);
-    let line_of = |key: &str| old.lines().find(|line| line.split_ascii_whitespace().next() == Some(key));
-    match (one.file.as_str(), key) {
-        ("memory.oom_control", _) => line_of("oom_kill_disable")?.split(' ').nth(1).map(str::to_owned),
-        ("io.weight" | "io.bfq.weight", None) => {
-            line_of("default").or_else(|| old.lines().next()).map(str::to_owned)
-        }
-        ("io.weight" | "io.bfq.weight", Some(key)) => {
-            Some(line_of(key).map_or_else(|| format!("{key} default"), str::to_owned))
-        }
-        ("io.max", Some(key)) => {
-            let none = || format!("{key} rbps=max wbps=max riops=max wiops=max");
-            Some(line_of(key).map_or_else(none, str::to_owned))
-        }
-        ("rdma.max", Some(key)) => {
-            Some(line_of(key).map_or_else(|| format!("{key} hca_handle=max hca_object=max"), str::to_owned))
-        }
-        (file, Some(key)) if file.starts_with("blkio.") || file == "net_prio.ifpriomap" => {
-            Some(line_of(key).map_or_else(|| format!("{key} 0"), str::to_owned))
-        }
-        // A file of one value; an empty one is emptied by an empty line.
-        _ => Some(if old.trim().is_empty() { "\n".to_owned() } else { old.trim().to_owned() }),
     }
 }
 

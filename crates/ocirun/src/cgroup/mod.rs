@@ -8,6 +8,7 @@
 
 mod apply;
 mod bpf;
+mod change;
 mod devices;
 mod layout;
 mod live;

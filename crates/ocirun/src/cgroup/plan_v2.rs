@@ -136,7 +136,7 @@ pub(super) fn cpu_weight(shares: u64) -> u64 {
 }
 
 /// Block I/O weight (10 to 1000) to `io.weight` (1 to 10000).
-fn io_weight(weight: u16) -> u64 {
+pub(super) fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.max(10) - 10) * 9999 / 990
 }
 

@@ -197,7 +197,7 @@ fn old_values_are_written_as_they_were_read() {
     let check = |file: &str, value: &str, old: &str, expected: &str| {
         let (file, value) = (file.to_owned(), value.to_owned());
         let write = Write { controller: String::new(), file, value, refused: Refused::Fails };
-        assert_eq!(apply::old_value(&write, old).as_deref(), Some(expected), "{write:?}");
+        assert_eq!(change::old_value(&write, old).as_deref(), Some(expected), "{write:?}");
     };
     check("pids.max", "5", "max\n", "max");
     check("cpu.max", "5 6", "max 100000\n", "max 100000");
@@ -311,7 +311,7 @@ fn limits_are_set_and_changed_together() {
 
     // Larger than the limit of memory and swap that is there.
     let larger = resources(json!({"memory": {"limit": 314_572_800, "swap": 419_430_400}}));
-    made.0.update(&larger).unwrap();
+    made.0.update(&LinuxResources::default(), &larger).unwrap();
     assert_eq!(made.read("memory", "memory.limit_in_bytes"), "314572800");
 
     // One of them is refused: all stay.
@@ -323,7 +323,7 @@ fn limits_are_set_and_changed_together() {
     for (resources, text) in
         [(refused, "cpu.cfs_quota_us"), (wrong, "shares: 1 is below"), (late, "hugetlb.3MB")]
     {
-        let error = made.0.update(&resources).unwrap_err().to_string();
+        let error = made.0.update(&LinuxResources::default(), &resources).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
         assert_eq!(made.read("memory", "memory.limit_in_bytes"), "314572800");
         assert_eq!(made.read("pids", "pids.max"), "50");
@@ -346,7 +346,9 @@ fn a_period_that_the_old_quota_forbids_is_tried_again() {
     // The parent allows as much: a child must not have more than that, at any moment.
     let parent = made.0.directory("cpu").unwrap().parent().unwrap().to_owned();
     apply::write(&parent.join("cpu.cfs_quota_us"), "100000").unwrap();
-    made.0.update(&resources(json!({"cpu": {"quota": 5000, "period": 10000}}))).unwrap();
+    made.0
+        .update(&LinuxResources::default(), &resources(json!({"cpu": {"quota": 5000, "period": 10000}})))
+        .unwrap();
     assert_eq!(made.read("cpu", "cpu.cfs_period_us"), "10000");
     assert_eq!(made.read("cpu", "cpu.cfs_quota_us"), "5000");
 }

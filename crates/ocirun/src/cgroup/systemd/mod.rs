@@ -1,6 +1,6 @@
 //! systemd as the maker of cgroups: a transient scope for each container (org.freedesktop.systemd1(5)).
 //!
-//! A client of our own, since what there is brings an async runtime along: five calls, one signal.
+//! A client of our own, since what there is brings an async runtime along: six calls, one signal.
 //!
 //! ```text
 //! root:  /run/systemd/private (no bus between), else the system bus
@@ -12,6 +12,9 @@ mod bus;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_v1;
+mod unified;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -80,6 +83,7 @@ pub fn start(unit: &Unit, request: &Request<'_>, pid: i32, unified: bool) -> Res
     let properties = properties::start(unit, request, pid, unified)?;
     let mut bus = Bus::connect(unit.user)?;
     bus.subscribe()?;
+    let properties = known(&mut bus, properties);
     let arguments = [
         Value::Str(unit.name.clone()),
         // A unit of that name that is failed is replaced; one that runs is in the way.
@@ -113,18 +117,44 @@ pub fn stop(unit: &Unit) -> Result<(), Error> {
     result
 }
 
-/// Sets the limits of `resources` as properties of the running unit, so that a reload of systemd keeps them.
+/// Sets the limits of `to` as properties of the running unit, so that a reload of systemd keeps them. What only `from` has
+/// is limited no more.
 ///
 /// # Errors
 /// No systemd, or it refuses.
-pub fn set_properties(unit: &Unit, resources: &LinuxResources, unified: bool) -> Result<(), Error> {
-    let properties = properties::limits(resources, unified);
+pub fn set_properties(
+    unit: &Unit,
+    from: &LinuxResources,
+    to: &LinuxResources,
+    unified: bool,
+) -> Result<(), Error> {
+    let properties = properties::change(from, to, unified);
     if properties.is_empty() {
         return Ok(());
     }
     let mut bus = Bus::connect(unit.user)?;
+    let properties = known(&mut bus, properties);
     let arguments = [Value::Str(unit.name.clone()), Value::Bool(true), properties::array(&properties)];
     call(&mut bus, "SetUnitProperties", unit, &arguments).map(drop)
+}
+
+/// Without those that this systemd is too old for: the cgroup's files have them all the same.
+fn known(bus: &mut Bus, mut properties: Vec<Property>) -> Vec<Property> {
+    if properties.iter().any(|property| property.since() > 0) {
+        let version = version(bus).unwrap_or(0);
+        properties.retain(|property| property.since() <= version);
+    }
+    properties
+}
+
+/// `257.9-1` is 257.
+fn version(bus: &mut Bus) -> Option<u32> {
+    let arguments = [Value::Str(MANAGER.to_owned()), Value::Str("Version".to_owned())];
+    let answer = bus.call("org.freedesktop.DBus.Properties", "Get", &arguments).ok()?.ok()?;
+    let Some(Value::Variant(value)) = answer.into_iter().next() else { return None };
+    let Value::Str(text) = *value else { return None };
+    let text = text.trim_start_matches('v');
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Ignored whatever it says: it is asked in case, and a unit that has not failed is an error to systemd.

@@ -7,13 +7,37 @@ use std::collections::BTreeMap;
 
 use model::oci::LinuxResources;
 
-use super::super::{Request, Unit, plan_v2};
-use super::Error;
+use super::super::devices::{Access, Devices, Kind};
+use super::super::{DevicePolicy, Request, Unit, plan_v2};
 use super::wire::Value;
+use super::{Error, unified};
 
 /// A name and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Property(pub String, pub Value);
+
+impl Property {
+    /// The first version of systemd that takes it, if we meet older ones.
+    pub(super) fn since(&self) -> u32 {
+        match (self.0.as_str(), &self.1) {
+            // That is cpu.idle.
+            ("CPUWeight", Value::U64(0)) => 252,
+            // Of scopes.
+            ("OOMPolicy", _) => 253,
+            _ => 0,
+        }
+    }
+
+    /// The same without a value: no limit, nothing protected, every processor.
+    fn unset(self) -> Self {
+        let value = match (self.0.as_str(), self.1) {
+            ("MemoryLow" | "MemoryMin", _) => Value::U64(0),
+            (_, Value::Array(element, _)) => Value::Array(element, Vec::new()),
+            _ => Value::U64(u64::MAX),
+        };
+        Self(self.0, value)
+    }
+}
 
 const ANNOTATION: &str = "org.systemd.property.";
 /// Beginnings of the properties' names that annotations may set: how and when systemd ends the unit. Not its relations to
@@ -57,8 +81,13 @@ pub(super) fn start(
     push("DefaultDependencies", Value::Bool(false));
     // One that failed, as by the last kill, is forgotten as well.
     push("CollectMode", Value::Str("inactive-or-failed".to_owned()));
-    // Devices are ours: a policy of systemd's would be a second one that does not know ours.
-    push("DevicePolicy", Value::Str("auto".to_owned()));
+    if unified {
+        // Devices are ours: a policy of systemd's would be a second program, that knows nothing of later changes.
+        push("DevicePolicy", Value::Str("auto".to_owned()));
+        out.extend(unified::at_start(&request.resources.unified));
+    } else {
+        out.extend(devices(request.resources));
+    }
     out.extend(limits(request.resources, unified));
     for (key, text) in request.annotations {
         let Some(name) = key.strip_prefix(ANNOTATION).filter(|name| is_settable(name)) else { continue };
@@ -78,6 +107,48 @@ pub(crate) fn ignored(annotations: &BTreeMap<String, String>) -> impl Iterator<I
 fn is_settable(name: &str) -> bool {
     let ends = SETTABLE.iter().any(|settable| name.starts_with(settable));
     (ends && name.chars().all(|c| c.is_ascii_alphanumeric())) || ORDER.contains(&name)
+}
+
+/// The device policy of v1, where there is one list: systemd writes its own over ours whenever it writes the unit's limits,
+/// and allows everything if it knows none.
+fn devices(resources: &LinuxResources) -> [Property; 2] {
+    let policy = DevicePolicy::of(&resources.devices).unwrap_or_default();
+    let (word, policy) = match (policy.default_allow, policy.exceptions.is_empty()) {
+        (true, true) => ("auto", DevicePolicy::default()),
+        // It has no list of what is denied. What every container may use is what remains until we have set ours again.
+        (true, false) => ("strict", DevicePolicy::of(&[]).unwrap_or_default()),
+        (false, _) => ("strict", policy),
+    };
+    let line = |(devices, access): (&Devices, &Access)| {
+        let (group, directory) = match devices.kind {
+            Kind::Block => ("block", "/dev/block"),
+            Kind::Char => ("char", "/dev/char"),
+        };
+        let path = match (devices.major, devices.minor) {
+            (Some(major), Some(minor)) => format!("{directory}/{major}:{minor}"),
+            (Some(major), None) => format!("{group}-{major}"),
+            (None, None) => format!("{group}-*"),
+            // systemd has no word for one minor of all majors.
+            (None, Some(_)) => return None,
+        };
+        Some(Value::Struct(vec![Value::Str(path), Value::Str(access.to_string())]))
+    };
+    let list = policy.exceptions.iter().filter_map(line).collect();
+    [
+        Property("DevicePolicy".to_owned(), Value::Str(word.to_owned())),
+        Property("DeviceAllow".to_owned(), Value::Array("(ss)", list)),
+    ]
+}
+
+/// What changes the limits of `from` to those of `to`.
+pub(super) fn change(from: &LinuxResources, to: &LinuxResources, unified: bool) -> Vec<Property> {
+    let mut out = limits(to, unified);
+    for old in limits(from, unified) {
+        if !out.iter().any(|property| property.0 == old.0) {
+            out.push(old.unset());
+        }
+    }
+    out
 }
 
 /// The limits of `resources` that systemd knows.
@@ -100,7 +171,9 @@ pub(crate) fn limits(resources: &LinuxResources, unified: bool) -> Vec<Property>
         }
     }
     if let Some(cpu) = &resources.cpu {
-        if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+        if unified && cpu.idle == Some(1) {
+            push("CPUWeight", Value::U64(0));
+        } else if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
             let (name, value) =
                 if unified { ("CPUWeight", plan_v2::cpu_weight(shares)) } else { ("CPUShares", shares) };
             push(name, Value::U64(value));
@@ -123,24 +196,31 @@ pub(crate) fn limits(resources: &LinuxResources, unified: bool) -> Vec<Property>
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit).filter(|limit| *limit != 0) {
         push("TasksMax", amount(limit));
     }
-    if let Some(weight) =
-        resources.block_io.as_ref().and_then(|block| block.weight).filter(|weight| *weight != 0)
-        && !unified
-    {
-        push("BlockIOWeight", Value::U64(weight.into()));
+    let weight = resources.block_io.as_ref().and_then(|block| block.weight).filter(|weight| *weight != 0);
+    match weight {
+        Some(weight) if unified => push("IOWeight", Value::U64(plan_v2::io_weight(weight))),
+        Some(weight) => push("BlockIOWeight", Value::U64(weight.into())),
+        None => {}
+    }
+    if unified {
+        for property in unified::limits(&resources.unified) {
+            // Their files are written last, too.
+            out.retain(|known: &Property| known.0 != property.0);
+            out.push(property);
+        }
     }
     out
 }
 
 /// systemd counts in whole percents: rounded up, so that no limit gets tighter than it was asked for.
-fn per_second(quota: i64, period: u64) -> u64 {
+pub(super) fn per_second(quota: i64, period: u64) -> u64 {
     let Ok(quota) = u64::try_from(quota) else { return u64::MAX };
     let microseconds = quota.saturating_mul(1_000_000) / period.max(1);
     microseconds.checked_next_multiple_of(10_000).unwrap_or(u64::MAX)
 }
 
 /// `0-2,7` as bits, the lowest processor in the lowest bit of the first byte.
-fn bitmap(list: &str) -> Option<Vec<u8>> {
+pub(super) fn bitmap(list: &str) -> Option<Vec<u8>> {
     /// No machine has more; a list from outside must not make us take all memory.
     const MOST: usize = 1 << 16;
     let mut bits = Vec::new();

@@ -25,7 +25,7 @@ impl Drop for Socket {
 }
 
 /// Answers the sign-in, then every call as `answer` says: its body or an error's name, and signals to send first.
-fn serve(
+pub(super) fn serve(
     mut stream: UnixStream,
     mut answer: impl FnMut(&str, &[Value]) -> (Vec<Vec<Value>>, Result<Vec<Value>, String>),
 ) -> Vec<String> {
@@ -229,6 +229,8 @@ fn a_scope_has_its_limits() {
     for (name, value) in expected {
         assert_eq!(get(name), Some(value), "{name}");
     }
+    // On v2 the devices are a program of ours, on v1 one list that both write.
+    assert_eq!((get("DevicePolicy"), get("DeviceAllow")), (Some(Value::Str("auto".into())), None));
     let v1 = properties::limits(&resources, false);
     let names: Vec<_> = v1.iter().map(|p| p.0.as_str()).collect();
     assert_eq!(names, ["MemoryLimit", "CPUShares", "CPUQuotaPeriodUSec", "CPUQuotaPerSecUSec", "TasksMax"]);
@@ -262,4 +264,52 @@ fn annotations_are_used_or_told() {
     assert_eq!(all("DefaultDependencies"), [Value::Bool(true)]);
     assert_eq!(all("MemoryMax"), []);
     assert_eq!(ignored_annotations(&annotations).collect::<Vec<_>>(), ["org.systemd.property.MemoryMax"]);
+}
+
+#[test]
+fn files_of_v2_and_weights_are_told() {
+    let parse = |json| serde_json::from_value::<LinuxResources>(json).unwrap();
+    let before = parse(
+        serde_json::json!({"memory": {"limit": 1000}, "cpu": {"idle": 1, "shares": 9}, "blockIO": {"weight": 10},
+        "unified": {"memory.high": "900", "memory.max": "800", "memory.oom.group": "1"}}),
+    );
+    let names = |properties: &[Property]| {
+        properties.iter().map(|Property(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>()
+    };
+    // What a file says wins over the field that says the same, as the files are written in that order.
+    let told = ["CPUWeight=U64(0)", "IOWeight=U64(1)", "MemoryHigh=U64(900)", "MemoryMax=U64(800)"];
+    assert_eq!(names(&properties::limits(&before, true)), told);
+    let after = parse(serde_json::json!({"memory": {"limit": 2000, "reservation": 5}}));
+    let max = u64::MAX;
+    let undone =
+        ["MemoryMax=U64(2000)".to_owned(), "MemoryLow=U64(5)".to_owned(), format!("CPUWeight=U64({max})")]
+            .into_iter()
+            .chain(["IOWeight", "MemoryHigh"].map(|name| format!("{name}=U64({max})")));
+    assert_eq!(names(&properties::change(&before, &after, true)), undone.collect::<Vec<_>>());
+    assert!(names(&properties::change(&after, &before, true)).contains(&"MemoryLow=U64(0)".to_owned()));
+}
+
+#[test]
+fn an_old_systemd_is_not_told_what_it_does_not_know() {
+    for (version, kept) in [("257.9-1~deb13u1", 3), ("v252", 2), ("251-rc1", 1), ("", 1)] {
+        let (socket, listener) = Socket::new(&format!("version-{kept}-{}", version.len()));
+        let server = std::thread::spawn(move || {
+            serve(listener.accept().unwrap().0, |method, arguments| {
+                assert_eq!((method, &arguments[1]), ("Get", &Value::Str("Version".into())));
+                (vec![], Ok(vec![Value::Variant(Box::new(Value::Str(version.into())))]))
+            })
+        });
+        let mut bus = Bus::open(socket.0.to_str().unwrap(), false).unwrap();
+        let new = |name: &str, value| Property(name.to_owned(), value);
+        let properties = vec![
+            new("TasksMax", Value::U64(0)),
+            new("CPUWeight", Value::U64(0)),
+            new("OOMPolicy", Value::Str("kill".into())),
+        ];
+        assert_eq!(known(&mut bus, properties.clone()), properties[..kept], "{version}");
+        // Nothing is asked where nothing is new.
+        assert_eq!(known(&mut bus, properties[..1].to_vec()), properties[..1]);
+        drop(bus);
+        assert_eq!(server.join().unwrap(), ["Get"]);
+    }
 }
