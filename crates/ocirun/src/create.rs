@@ -19,6 +19,7 @@ use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
 use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights, systemd};
+use crate::cgroup_owner;
 use crate::cli::send_pidfd;
 use crate::clone;
 use crate::error::{Error, Result, point};
@@ -236,7 +237,7 @@ pub(crate) fn request<'a>(
         annotations: &bundle.spec.annotations,
         driver: if context.systemd { Driver::Systemd } else { Driver::Cgroupfs },
         rights: if rustix::process::geteuid().is_root() { Rights::Root } else { Rights::Rootless },
-        owner: owner(&bundle.plan),
+        owner: cgroup_owner::of(&bundle.plan),
     }
 }
 
@@ -256,13 +257,6 @@ pub(crate) fn record(id: &str, pid: i32, bundle: &Bundle, cgroup: Option<Cgroup>
         annotations: bundle.spec.annotations.clone(),
         cgroup,
     })
-}
-
-/// Who is root in a user namespace that has a cgroup namespace too.
-fn owner(plan: &InitPlan) -> Option<u32> {
-    let both = plan.namespaces.is_new(Kind::User) && plan.namespaces.is_new(Kind::Cgroup);
-    let root = plan.uid_maps.iter().find(|map| map.container_id == 0 && map.size > 0)?;
-    both.then_some(root.host_id)
 }
 
 pub(crate) fn read_bundle(

@@ -10,6 +10,7 @@
 
 mod become_program;
 pub mod cgroup;
+mod cgroup_owner;
 pub mod checkpoint;
 pub mod cli;
 mod clone;

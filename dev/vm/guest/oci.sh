@@ -53,7 +53,7 @@ life() {
     holds "$manager: it is thawed" "grep -qx 'frozen 0' $cgroup/cgroup.events && $oci state box | jq -e '.status == \"running\"'"
     check "$manager: exec in the background" $oci exec --detach box sleep $forever
     holds "$manager: ps" "[ \$($oci ps --format json box | jq length) = 2 ]"
-    holds "$manager: events --stats has PSI and memory" "$oci events --stats box | jq -e '.data.memory.usage.usage > 0'"
+    holds "$manager: events --stats has memory, processor and tasks" "$oci events --stats box | jq -e '.data.memory.usage.usage > 0 and .data.cpu.usage.total > 0 and .data.pids.current > 0'"
     refuses "$manager: delete of what runs" "$oci delete box"
     check "$manager: kill" $oci kill box KILL
     soon "$manager: it is stopped" "$oci state box | jq -e '.status == \"stopped\"'"
@@ -96,6 +96,47 @@ namespaces() {
     holds "$manager: a user namespace with a mapped mount" "$oci run --bundle $work/user user >$work/out; cat $work/out; [ \"\$(head -n 2 $work/out)\" = \$'0\n0' ] && grep -q 100000 $work/out"
     holds "$manager: what it made there has the owner of the outside" "[ \$(stat -c %u $work/shared/new) = 0 ]"
     rm -f $work/shared/new
+
+    # Whoever the program runs as owns what may be delegated, if it can change it at all.
+    local who='.linux.namespaces += [{type: "user"}, {type: "cgroup"}] | .linux.uidMappings = '"$map"' | .linux.gidMappings = '"$map"' | .process.user = {uid: 7, gid: 7}'
+    local write='.mounts |= map(if .type == "cgroup" then .options = ["rw", "nosuid", "noexec"] else . end)'
+    bundle owned "$limits | $who | $write" sh -c 'mkdir /sys/fs/cgroup/below && echo 1 >/sys/fs/cgroup/below/cgroup.procs && echo made; echo 5 >/sys/fs/cgroup/pids.max || echo kept'
+    holds "$manager: its own cgroup is the program's user's, not its limits" "[ \"\$($oci run --bundle $work/owned owned 2>/dev/null)\" = \$'made\nkept' ]"
+    bundle owned "$limits | $who" sleep $forever
+    check "$manager: run with read-only cgroups" $oci run --detach --bundle $work/owned owned2
+    holds "$manager: it stays root's then" "[ \$(stat -c %u $cgroup) = 0 -a \$(stat -c %u $cgroup/cgroup.procs) = 0 ]"
+    check "$manager: delete" $oci delete --force owned2
+
+    # CRI-O's annotations, and one that may not be set.
+    if [[ $manager == systemd ]]; then
+        bundle crio "$limits"' | .annotations = {"org.systemd.property.DefaultDependencies": "true", "org.systemd.property.After": "['"'crio.service'"']",
+            "org.systemd.property.TimeoutStopUSec": "uint64 7000000", "org.systemd.property.CPUWeight": "uint64 9"}' sleep $forever
+        check "systemd: run with CRI-O's annotations" $oci run --detach --bundle $work/crio crio
+        holds "systemd: they are set" "systemctl show wharfvm-box.scope >$work/show; grep -qx DefaultDependencies=yes $work/show && grep -q '^After=.*crio.service' $work/show && grep -qx TimeoutStopUSec=7s $work/show"
+        holds "systemd: a limit is not" "! grep -qx CPUWeight=9 $work/show"
+        check "systemd: delete" $oci delete --force crio
+
+        # What files of v2 say stays over a reload; a failed update is undone in systemd, too.
+        bundle files "$limits"' | .linux.resources.unified = {"memory.high": "60000000", "memory.min": "1048576", "cpu.weight": "77", "memory.oom.group": "1"}
+            | del(.linux.resources.cpu.shares)' sleep $forever
+        check "systemd: run with files of v2" $oci run --detach --bundle $work/files files
+        local files='cat memory.high memory.min memory.max cpu.weight memory.oom.group pids.max | tr "\n" " "'
+        holds "systemd: they are set" "[ \"\$(cd $cgroup && $files)\" = '59998208 1048576 67108864 77 1 50 ' ]"
+        systemctl daemon-reload
+        check "systemd: an update of one limit" $oci update --pids-limit 40 files
+        holds "systemd: they stay over a reload and an update" "[ \"\$(cd $cgroup && $files)\" = '59998208 1048576 67108864 77 1 40 ' ]"
+        refuses "systemd: an update that fails" "$oci update --pids-limit 7 --memory 33554432 --cpu-quota 1 files"
+        holds "systemd: it is undone" "[ \"\$(cd $cgroup && $files)\" = '59998208 1048576 67108864 77 1 40 ' ] && systemctl show wharfvm-box.scope | grep -qx TasksMax=40"
+        systemctl daemon-reload
+        holds "systemd: it stays undone" "[ \"\$(cd $cgroup && $files)\" = '59998208 1048576 67108864 77 1 40 ' ] && systemctl show wharfvm-box.scope | grep -qx MemoryMax=67108864"
+        check "systemd: delete" $oci delete --force files
+        bundle idle "$limits"' | .linux.resources.cpu = {idle: 1, shares: 512}' sleep $forever
+        check "systemd: run an idle one" $oci run --detach --bundle $work/idle idle
+        systemctl daemon-reload
+        check "systemd: an update of another limit" $oci update --pids-limit 40 idle
+        holds "systemd: it stays idle" "[ \$(cat $cgroup/cpu.idle) = 1 -a \$(cat $cgroup/pids.max) = 40 ]"
+        check "systemd: delete" $oci delete --force idle
+    fi
 
     # The same with crun, as the measure of these tests (runc 1.1 knows no such mounts).
     local crun="crun --root $work/crun${oci#wharf-oci --root $state}"

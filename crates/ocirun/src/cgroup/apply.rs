@@ -120,6 +120,8 @@ impl Cgroup {
             let path = directory.join(file);
             match std::os::unix::fs::chown(&path, Some(owner), None) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error)
+                    if self.rights == Rights::Rootless && error.raw_os_error() == Some(libc::EPERM) => {}
                 other => other.ctx("chown", &path)?,
             }
         }

@@ -75,7 +75,7 @@ pub struct Request<'a> {
     pub driver: Driver,
     /// With whose rights.
     pub rights: Rights,
-    /// Who is to own it (v2): the container's root in a user namespace with a cgroup namespace of its own.
+    /// Who is to own it (v2): who the program runs as, if it may change its cgroups.
     pub owner: Option<u32>,
 }
 
