@@ -18,7 +18,7 @@ use sys::pidfd::PidFd;
 use sys::socket::{Blocking, Kind as SocketKind};
 use sys::spawn::SingleThread;
 
-use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, Rights, systemd};
+use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, systemd};
 use crate::cgroup_owner;
 use crate::cli::send_pidfd;
 use crate::clone;
@@ -31,6 +31,7 @@ use crate::namespaces::Kind;
 use crate::netdev::{self, Moved};
 use crate::plan::{InitPlan, Switches, What, check_sysctls};
 use crate::record::{Dir, Record, read_config};
+use crate::rights;
 use crate::seccomp::{Cache, Filter};
 
 /// What is the same for all commands.
@@ -40,6 +41,8 @@ pub struct Context {
     pub root: PathBuf,
     /// Who makes cgroups.
     pub systemd: bool,
+    /// Whether cgroups are made without the rights of root, if the command line says so.
+    pub rootless: Option<bool>,
 }
 
 /// What `create` and `run` are told.
@@ -236,7 +239,7 @@ pub(crate) fn request<'a>(
         resources: linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(no_resources),
         annotations: &bundle.spec.annotations,
         driver: if context.systemd { Driver::Systemd } else { Driver::Cgroupfs },
-        rights: if rustix::process::geteuid().is_root() { Rights::Root } else { Rights::Rootless },
+        rights: rights::for_cgroups(context.rootless, context.systemd),
         owner: cgroup_owner::of(&bundle.plan),
     }
 }

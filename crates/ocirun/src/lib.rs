@@ -33,6 +33,7 @@ pub mod process;
 mod procfs;
 pub mod protect;
 pub mod record;
+mod rights;
 pub mod seccomp;
 pub mod start;
 mod update;

@@ -124,7 +124,7 @@ fn user_manager_cgroup(own: &Path) -> PathBuf {
         name.to_str().is_some_and(|name| name.starts_with("user@") && name.ends_with(".service"))
     };
     let manager = own.ancestors().find(|path| path.file_name().is_some_and(is_manager));
-    let uid = rustix::process::geteuid().as_raw();
+    let uid = crate::rights::outer_uid();
     let guess = || PathBuf::from(format!("/user.slice/user-{uid}.slice/user@{uid}.service"));
     clean(&manager.map_or_else(guess, Path::to_path_buf))
 }

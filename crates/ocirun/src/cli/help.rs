@@ -16,7 +16,7 @@ global options:
   --log-format FORMAT   text or json
   --systemd-cgroup      let systemd make the cgroups
   --debug               tell more
-  --rootless VALUE      true, false or auto: taken and found out
+  --rootless VALUE      true, false or auto: whether cgroups are made without root
   --criu PATH           the program for checkpoint and restore (default criu)
   --version
   --help                also after a command

@@ -80,7 +80,8 @@ fn dispatch(
         let kept = descriptors::named(&original).saturating_add(descriptors::listening());
         plain(protect::reexec(&original, Some(kept)))?;
     }
-    let context = Context { root: globals.root.clone(), systemd: globals.systemd_cgroup };
+    let context =
+        Context { root: globals.root.clone(), systemd: globals.systemd_cgroup, rootless: globals.rootless };
     log.debug(&format!("command {command}, root {}", context.root.display()));
     match command {
         "create" => plain(create_command(&context, &mut parser, log)).map(|()| 0),

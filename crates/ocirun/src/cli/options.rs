@@ -18,6 +18,8 @@ pub struct Globals {
     pub json: bool,
     /// Who makes cgroups.
     pub systemd_cgroup: bool,
+    /// Whether cgroups are made without the rights of root; found out if it is not said.
+    pub rootless: Option<bool>,
     /// Whether to tell more.
     pub debug: bool,
     /// What saves and restores processes.
@@ -31,6 +33,7 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
         log: None,
         json: false,
         systemd_cgroup: false,
+        rootless: None,
         debug: false,
         criu: None,
     };
@@ -54,7 +57,19 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
             }
             Long("systemd-cgroup") => globals.systemd_cgroup = switch(parser)?,
             Long("debug") => globals.debug = switch(parser)?,
-            Long("rootless") => drop(text_of(parser)?),
+            Long("rootless") => {
+                let value = text_of(parser)?;
+                globals.rootless = match value.as_str() {
+                    "auto" | "" => None,
+                    "true" | "1" => Some(true),
+                    "false" | "0" => Some(false),
+                    _ => {
+                        return Err(Error::Usage(format!(
+                            "parse command line: --rootless {value:?} is neither true, false nor auto"
+                        )));
+                    }
+                };
+            }
             Long("criu") => globals.criu = Some(parser.value().map_err(usage)?.into()),
             Short('v') | Long("version") => {
                 super::report::print(&format!(
@@ -87,8 +102,11 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
     Ok((globals, None))
 }
 
-/// /run/wharf-oci, or below the user's own directory for who is not root.
+/// /run/wharf-oci, or below the user's own directory for who is not root, or root of a user namespace of theirs.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
+    let root = rustix::process::geteuid().is_root();
+    let named_root = || std::env::var_os("USER").is_some_and(|name| name == "root");
+    let of_user = !root || !crate::rights::is_real_root() && !named_root();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| of_user);
     own.map_or_else(|| PathBuf::from(crate::DEFAULT_ROOT), |dir| PathBuf::from(dir).join("wharf-oci"))
 }

@@ -143,6 +143,32 @@ fn mounts_devices_and_limits_as_far_as_the_kernel_lets() {
     assert_eq!(fs::metadata(data.join("mine")).unwrap().uid().to_string(), USER);
 }
 
+/// As rootless engines call a runtime: root, but of a user namespace of theirs.
+#[test]
+fn root_of_a_user_namespace_is_not_taken_for_root() {
+    let user = User::new("rootuserns", "id -u; cat /proc/self/uid_map; echo x >/dev/null");
+    user.edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "user");
+        spec["linux"]["uidMappings"] = json!([]);
+        spec["linux"]["gidMappings"] = json!([]);
+    });
+    let inside = |options: &str| {
+        let to_user = format!("setpriv --reuid={USER} --regid={USER} --clear-groups --inh-caps=-all");
+        let to_root = "unshare --user --map-root-user --mount";
+        user.shell(&format!(
+            "USER=nobody XDG_RUNTIME_DIR=$PWD/run {to_user} {to_root} ./wharf-oci {options} run {}",
+            user.id()
+        ))
+    };
+    let ran = format!("0\n         0      {USER}          1\n");
+    assert_eq!(inside("").ok().out, ran);
+    assert_eq!(inside("--rootless true").ok().out, ran);
+    assert!(user.dir.join("run/wharf-oci").exists(), "its state is not the user's");
+    inside("--rootless=false").fails("/sys/fs/cgroup/");
+    inside("--rootless perhaps").fails("--rootless \"perhaps\" is neither true, false nor auto");
+}
+
 #[test]
 fn what_needs_more_rights_is_refused_and_leaves_nothing() {
     let user = User::new("rootrefused", "echo ran");

@@ -207,7 +207,7 @@ impl Bus {
     /// All in one write, as systemd's own client does: what systemd reads together with a late BEGIN, such as our first
     /// message, lies in its buffer until something else comes.
     fn sign_in(&mut self) -> std::io::Result<()> {
-        let uid = rustix::process::geteuid().as_raw().to_string();
+        let uid = crate::rights::outer_uid().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
         self.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
