@@ -11,7 +11,7 @@ pub(crate) use container::{ContainerArgs, LimitArgs, NetArg, TrustArg};
 
 /// Take containers in charge: create them, watch them, keep their output, stop them, and never lose one.
 #[derive(Debug, Parser)]
-#[command(name = "wharf", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(name = "wharf", version, disable_help_subcommand = true, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

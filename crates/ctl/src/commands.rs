@@ -83,7 +83,9 @@ async fn each_of(
         match done.await {
             Ok(()) => print(name)?,
             Err(error) => {
-                let error = error.context(op.to_owned());
+                // An error of the operation itself names it.
+                let named = crate::exit::text(&error).starts_with(&format!("{op} "));
+                let error = if named { error } else { error.context(op.to_owned()) };
                 if let Some(earlier) = failed.replace(error) {
                     complain(&earlier);
                 }

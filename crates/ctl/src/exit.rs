@@ -70,7 +70,11 @@ fn by_kind(error: &anyhow::Error) -> u8 {
 /// As podman and shells do it: told from the runtime's words, the one thing that all runtimes give.
 fn above(message: &str) -> u8 {
     let message = message.to_lowercase();
-    if message.contains("executable file not found") || message.contains("no such file or directory") {
+    // A volume or a root file system that is missing is no missing program.
+    let of_program = [": exec ", ": exec: ", "executable"].iter().any(|word| message.contains(word));
+    if !of_program {
+        125
+    } else if message.contains("executable file not found") || message.contains("no such file or directory") {
         127
     } else if message.contains("permission denied")
         || message.contains("exec format error")
@@ -91,8 +95,18 @@ mod tests {
     fn statuses_of_failures() {
         for (message, code) in [
             ("start x: exec /nope: no such file or directory", 127),
-            ("exec: \"nope\": executable file not found in $PATH", 127),
-            ("start x: Permission denied", 126),
+            ("create x: run runtime: runc x: exec: \"nope\": executable file not found in $PATH", 127),
+            (
+                "create x: run runtime: crun x: executable file `/nope` not found in $PATH: No such file or directory",
+                127,
+            ),
+            ("create x: run runtime: runc x: exec: \"/bin\": permission denied", 126),
+            ("create x: run runtime: crun x: open executable: Operation not permitted", 126),
+            ("start x: exec /text: exec format error", 126),
+            ("create x: run runtime: wharf-oci x: open mount /nope: no such file or directory", 125),
+            ("create x: run runtime: crun x: error stat'ing file `/nope`: No such file or directory", 125),
+            ("exec x: change directory to /nope: no such file or directory", 125),
+            ("root file system /nope: No such file or directory", 125),
             ("create x: anything else", 125),
         ] {
             assert_eq!(above(message), code, "{message}");

@@ -46,6 +46,8 @@ fn a_program_that_can_t_be_run() {
     assert_eq!(said.code, 127, "{said:?}");
     let said = wharf.call(&wharf.with_rootfs(&["run", "--rm"], &["/etc"]));
     assert_eq!(said.code, 126, "{said:?}");
+    let said = wharf.call(&wharf.with_rootfs(&["run", "--rm", "--volume", "/nope:/x"], &["true"]));
+    assert_eq!(said.code, 125, "{said:?}");
     wharf.sleeper("x");
     assert_eq!(wharf.call(&["exec", "x", "/nope"]).code, 127);
     assert_eq!(wharf.call(&["exec", "nobody", "true"]).code, 125);
