@@ -62,6 +62,7 @@ image_needs() {
     cat <<-'END'
 		qemu-system-x86_64 qemu-system-x86
 		qemu-img qemu-utils
+		nbdkit nbdkit
 		mmdebstrap mmdebstrap
 		mkfs.ext4 e2fsprogs
 		socat socat

@@ -116,7 +116,7 @@ build_snapshot() {
     # The guest's memory is a file, which saves writing it to one afterwards; what
     # resumes it maps the file privately.
     vm_qemu_args "$run" "memory-backend-file,mem-path=$out/memory,share=on" \
-        "format=qcow2,file=$out/disk.qcow2" ""
+        "cache=unsafe,format=qcow2,file=$out/disk.qcow2" ""
     cat "$run/out" >/dev/null &
     cat "$run/err" >/dev/null &
     # Opened for reading and writing, a FIFO neither blocks nor ends.

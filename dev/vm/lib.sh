@@ -112,7 +112,7 @@ vm_snapshot_dir() {
 # vm_qemu_args WORKDIR MEMORY DISK-OPTIONS NETDEV-OPTIONS [SHARE...]
 #
 # Puts QEMU's arguments into the array QEMU_ARGS.  MEMORY is the start of the
-# options of the guest's memory: its kind and where it is.  Each SHARE is a host
+# options of the guest's memory: its kind and where it is.  DISK-OPTIONS say where the disk is and how it is cached.  Each SHARE is a host
 # directory, followed by ",readonly=on" for one that the guest must not write.
 # Devices must come out the same for the snapshot and for what resumes it.
 #
@@ -130,7 +130,7 @@ vm_qemu_args() {
         -m "$VM_MEM" -object "$memory,id=ram,size=${VM_MEM}M"
         -kernel "$image/vmlinuz" -initrd "$image/initrd" -append "$(vm_kernel_args)"
         -serial "file:$work/console"
-        -drive "if=virtio,cache=unsafe,discard=unmap,$disk"
+        -drive "if=virtio,discard=unmap,$disk"
         -device virtio-rng-pci
         -netdev "user,id=net0,ipv6=off,restrict=on$net" -device virtio-net-pci,netdev=net0,romfile=
         -device virtio-serial-pci

@@ -9,8 +9,9 @@
 #   -e, --env NAME=VALUE        set a variable for the command
 #   -f, --forward PORT          make 127.0.0.1:PORT of the host reachable as
 #                               10.0.2.100:PORT; the guest has no other network
-#       --disk FILE             keep the guest's disk in FILE (made if it is not there) and boot from it;
-#                               the guest is always switched off the hard way
+#       --disk FILE             keep the guest's disk in FILE (made if it is not there) and boot from it.
+#                               The end of run.sh is a power cut: the guest is killed, and what it wrote and
+#                               did not flush is lost, as from a disk with a volatile cache
 #       --console FILE          keep what the kernel and systemd print
 #       --cold                  boot, even if there is a snapshot to resume
 #
@@ -62,13 +63,19 @@ snapshot=$(vm_snapshot_dir)
 [[ -e $image/root.img ]] || vm_die "no image: run build.sh first"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-vm.XXXXXX")
-qemu_pid='' copiers=()
+qemu_pid='' disk_pid='' copiers=()
 cleanup() {
     status=$?
     trap '' INT TERM HUP
     if [[ -n $qemu_pid ]]; then
         # What it cost, which says more than the time where others use the machine too.
         awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "vm: %d s of processor time\n", ($12 + $13) / hz }' "/proc/$qemu_pid/stat" >&2 2>/dev/null || true
+        # The disk's cache goes first, and the guest must not see it go.
+        if [[ -n $disk_pid ]]; then
+            kill -STOP "$qemu_pid" 2>/dev/null || true
+            kill -KILL "$disk_pid" 2>/dev/null || true
+            wait "$disk_pid" 2>/dev/null || true
+        fi
         kill -KILL "$qemu_pid" 2>/dev/null || true
         wait "$qemu_pid" 2>/dev/null || true
     fi
@@ -85,15 +92,24 @@ trap 'exit 143' TERM HUP
 mkfifo "$work"/{ctl,mon}.{in,out} "$work/out" "$work/err"
 if [[ -z $cold && -e $snapshot ]]; then
     vm_qemu_args "$work" "memory-backend-file,mem-path=$snapshot/memory,share=off,readonly=off" \
-        "format=qcow2,file=$snapshot/disk.qcow2,snapshot=on" "$net" "${shares[@]}"
+        "cache=unsafe,format=qcow2,file=$snapshot/disk.qcow2,snapshot=on" "$net" "${shares[@]}"
     QEMU_ARGS+=(-incoming defer -chardev "pipe,id=mon,path=$work/mon" -mon chardev=mon,mode=readline)
     resume="migrate_set_capability x-ignore-shared on"$'\n'"migrate_incoming \"exec:cat '$snapshot/devices'\""
 elif [[ -n $keep ]]; then
-    [[ -e $keep ]] || qemu-img create -q -f qcow2 -F raw -b "$image/root.img" "$keep"
-    # What the guest was told is on the disk must be in the file when QEMU is killed.
-    vm_qemu_args "$work" memory-backend-ram "format=qcow2,file=$keep" "$net" "${shares[@]}"
+    [[ -e $keep ]] || cp --sparse=always --reflink=auto "$image/root.img" "$keep"
+    # What the guest writes stays in the server's temporary file until the guest flushes; only then it goes to the disk's, which
+    # need not be flushed in turn: the host does not lose its power.
+    TMPDIR=$work setpriv --pdeathsig KILL nbdkit --foreground --unix "$work/disk.sock" --filter=cache --filter=fua \
+        file "$keep" cache=writeback cache-min-block-size=4K fuamode=discard >&2 &
+    disk_pid=$!
+    for ((i = 0; i < 100; i++)); do
+        [[ ! -S $work/disk.sock ]] || break
+        sleep 0.1
+    done
+    vm_qemu_args "$work" memory-backend-ram \
+        "cache=writeback,format=raw,file.driver=nbd,file.server.type=unix,file.server.path=$work/disk.sock" "$net" "${shares[@]}"
 else
-    vm_qemu_args "$work" memory-backend-ram "format=raw,file=$image/root.img,snapshot=on" "$net" "${shares[@]}"
+    vm_qemu_args "$work" memory-backend-ram "cache=unsafe,format=raw,file=$image/root.img,snapshot=on" "$net" "${shares[@]}"
 fi
 
 # QEMU opens the ports for output only when someone reads them.

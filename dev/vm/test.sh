@@ -18,17 +18,18 @@ out=$here/target/vm
 # order as long as the budget allows, by the pace so far: a machine with KVM gets through all of them.
 batches=(
     memory,apparmor,notify 25
+    reboot 156
     reload,sys 32
     oci:systemd,oci:cgroupfs 44
-    checkpoint 30
     life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 34
     life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 22
+    life:runc:wharf-monitor:cgroupfs,life:crun:wharf-monitor:systemd 34
+    checkpoint 30
     podman:wharf-oci:systemd,podman:runc:cgroupfs 30
-    reboot 156
     podman:crun:systemd,podman:wharf-oci:cgroupfs 32
     ocirun 200
-    monitor 360
     monitor:wharf-oci 200
+    monitor 360
     runtime:wharf-oci:wharf-monitor:systemd 400
     runtime:wharf-oci:wharf-monitor:cgroupfs 400
     runtime:runc:conmon:systemd 400
