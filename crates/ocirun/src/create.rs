@@ -32,6 +32,7 @@ use crate::netdev::{self, Moved};
 use crate::plan::{InitPlan, Switches, What, check_sysctls};
 use crate::record::{Dir, Record, read_config};
 use crate::rights;
+use crate::sdnotify;
 use crate::seccomp::{Cache, Filter};
 
 /// What is the same for all commands.
@@ -62,6 +63,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// Who gets init's pidfd: a socket, connected.
     pub pidfd_socket: Option<OwnedFd>,
+    /// Whether the program tells a service manager that it is ready.
+    pub notify: bool,
     /// How many descriptors from 3 on are sockets for the program, which learns their number.
     pub listen_fds: u32,
     /// How many descriptors after those are the program's.
@@ -159,6 +162,10 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     if dir.exists() {
         return Err(Error::Exists(options.id));
     }
+    // Of all calls that have no other way, the one that came last.
+    if !sys::mount_attr::is_supported() {
+        return Err(Error::Step("check kernel: older than Linux 5.12 (no mount_setattr(2))".to_owned()));
+    }
     let bundle = read_bundle(context, &options, &mut warnings)?;
     let console = options.console.take();
     let plan = &bundle.plan;
@@ -166,6 +173,9 @@ pub fn create(context: &Context, mut options: CreateOptions) -> Result<Created> 
     dir.make()?;
     let mut undo = Undo::new(&dir);
     point("oci.create.dir-made")?;
+    if options.notify {
+        sdnotify::make(&dir)?;
+    }
 
     let layout = Layout::detect()?;
     let no_resources = LinuxResources::default();
@@ -268,7 +278,10 @@ pub(crate) fn read_bundle(
     warnings: &mut Vec<String>,
 ) -> Result<Bundle> {
     let path = std::fs::canonicalize(&options.bundle).ctx("open bundle", &options.bundle)?;
-    let (spec, bytes) = read_config(&path.join("config.json"))?;
+    let (mut spec, bytes) = read_config(&path.join("config.json"))?;
+    if options.notify {
+        spec.mounts.push(sdnotify::mount(&Dir::of(&context.root, &options.id)?));
+    }
     let switches = Switches { no_pivot: options.no_pivot, no_new_keyring: options.no_new_keyring };
     let mut plan = InitPlan::new(&spec, &path, &options.id, switches, warnings)?;
     if context.systemd {
@@ -298,6 +311,9 @@ pub(crate) fn read_bundle(
     if options.listen_fds > 0 {
         set_variable(&mut plan, "LISTEN_FDS", &options.listen_fds.to_string())?;
         set_variable(&mut plan, "LISTEN_PID", "1")?;
+    }
+    if options.notify {
+        set_variable(&mut plan, sdnotify::VARIABLE.0, sdnotify::VARIABLE.1)?;
     }
     let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let cache = Cache::new(&context.root.join(".seccomp"));

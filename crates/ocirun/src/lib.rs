@@ -34,6 +34,7 @@ mod procfs;
 pub mod protect;
 pub mod record;
 mod rights;
+mod sdnotify;
 pub mod seccomp;
 pub mod start;
 mod update;

@@ -48,6 +48,15 @@ pub enum Depth {
     All,
 }
 
+/// Whether the kernel has the call, as it does from Linux 5.12 on.
+#[must_use]
+pub fn is_supported() -> bool {
+    // SAFETY: no attributes are read: -1 is no descriptor, or the call is not known.
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), libc::AT_EMPTY_PATH, 0, 0) };
+    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+}
+
 /// Changes the mount that `mount` is the root of.
 ///
 /// # Errors

@@ -164,7 +164,7 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
     }
     match relay {
         None => Ok(0),
-        Some(relay) => relay.wait(&process, terminal),
+        Some(relay) => relay.wait(&process, terminal, None),
     }
 }
 

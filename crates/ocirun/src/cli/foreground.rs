@@ -14,6 +14,7 @@ use crate::create::{self, Context};
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force};
 use crate::record::read_config;
+use crate::sdnotify::{self, Notify};
 use crate::start;
 
 /// `run`: create, start, and wait unless it is detached.
@@ -31,15 +32,26 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
         sys::process::become_subreaper()?;
     }
     let relay = if run.detach { None } else { Some(Relay::new()?) };
+    let host = sdnotify::host();
+    options.notify = host.is_some();
     let created = create::create(context, options)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
-    if let Err(error) = start::start(context, &id) {
-        // The error of the start is the one that is told.
-        drop(lifecycle::delete(context, &id, Force::Yes));
-        return Err(error);
-    }
-    let Some(relay) = relay else { return Ok(0) };
-    let status = relay.wait(&created.init, terminal)?;
+    let notify = host.map(|host| Notify::new(&created.dir, &host)).transpose();
+    let notify = match notify.and_then(|notify| start::start(context, &id).map(|()| notify.flatten())) {
+        Ok(notify) => notify,
+        Err(error) => {
+            // The error of the start is the one that is told.
+            drop(lifecycle::delete(context, &id, Force::Yes));
+            return Err(error);
+        }
+    };
+    let Some(relay) = relay else {
+        if let Some(Err(error)) = notify.map(|notify| notify.wait(&created.init)) {
+            log.warning(&error.to_string());
+        }
+        return Ok(0);
+    };
+    let status = relay.wait(&created.init, terminal, notify)?;
     if !run.keep {
         for failure in lifecycle::delete(context, &id, Force::Yes)? {
             log.warning(&failure);
@@ -135,7 +147,12 @@ impl Relay {
     }
 
     /// Waits for the end of `process`, a child of ours, and gives its exit status: 128 + N for signal N.
-    pub(crate) fn wait(self, process: &PidFd, terminal: Option<Terminal>) -> Result<u8> {
+    pub(crate) fn wait(
+        self,
+        process: &PidFd,
+        terminal: Option<Terminal>,
+        mut notify: Option<Notify>,
+    ) -> Result<u8> {
         let master = terminal.map(Terminal::master).transpose()?;
         let raw = master.as_ref().map(|_| Raw::new());
         if let Some(master) = &master {
@@ -154,6 +171,8 @@ impl Relay {
                     fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
                 }
             }
+            let notified = fds.len();
+            fds.extend(notify.iter().map(|notify| PollFd::new(notify.socket(), PollFlags::IN)));
             rustix::io::retry_on_intr(|| poll(&mut fds, None)).ctx("wait for", "process")?;
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
@@ -161,12 +180,19 @@ impl Relay {
                 self.pass(process, master.as_ref())?;
             }
             if let Some(master) = &master {
-                if ready.get(2) == Some(&true) {
+                if output_open && ready.get(2) == Some(&true) {
                     output_open = copy(master, rustix::stdio::stdout());
                 }
-                if ready.get(3) == Some(&true) {
+                if stdin_open && ready.get(3) == Some(&true) {
                     stdin_open = copy(rustix::stdio::stdin(), master);
                 }
+            }
+            // We are the service's process: we end with the container. A manager that is gone waits for nothing.
+            if ready.get(notified) == Some(&true)
+                && let Some(pair) = &notify
+                && pair.pass(std::process::id()).unwrap_or(true)
+            {
+                notify = None;
             }
             if ready[0] {
                 break;

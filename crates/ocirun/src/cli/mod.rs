@@ -21,6 +21,8 @@ use crate::create::{self, Context, CreateOptions};
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force, Whom};
 use crate::protect;
+use crate::record::Dir;
+use crate::sdnotify::{self, Notify};
 use crate::start;
 
 use descriptors::Sockets;
@@ -86,7 +88,7 @@ fn dispatch(
     match command {
         "create" => plain(create_command(&context, &mut parser, log)).map(|()| 0),
         "run" => plain(foreground::run(&context, &mut parser, log)),
-        "start" => plain(one_id("start", &mut parser).and_then(|id| start::start(&context, &id))).map(|()| 0),
+        "start" => plain(one_id("start", &mut parser).and_then(|id| start(&context, &id, log))).map(|()| 0),
         // Its error is told apart from its program's status by 255, as runc does.
         "exec" => exec::run(&context, &mut parser, log).map_err(|error| (error, 255)),
         "state" => {
@@ -146,8 +148,26 @@ pub(crate) fn switch(parser: &mut lexopt::Parser) -> Result<bool> {
     }
 }
 
+fn start(context: &Context, id: &str, log: &log::Log) -> Result<()> {
+    let dir = Dir::of(&context.root, id)?;
+    let notify = match sdnotify::host().filter(|_| dir.start_socket().exists()) {
+        Some(host) => Notify::new(&dir, &host)?,
+        None => None,
+    };
+    start::start(context, id)?;
+    // It runs: what fails from here on must not make it look as if it did not.
+    if let Some(notify) = notify
+        && let Ok(Some(init)) = dir.read().and_then(|record| record.init())
+        && let Err(error) = notify.wait(&init)
+    {
+        log.warning(&error.to_string());
+    }
+    Ok(())
+}
+
 fn create_command(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<()> {
-    let (options, _) = create_options("create", parser)?;
+    let (mut options, _) = create_options("create", parser)?;
+    options.notify = sdnotify::host().is_some();
     let created = create::create(context, options)?;
     created.warnings.iter().for_each(|warning| log.warning(warning));
     Ok(())

@@ -21,6 +21,7 @@ mod netdev;
 mod notify;
 mod rootless;
 mod safety;
+mod sdnotify;
 mod start;
 mod state;
 mod terminal;

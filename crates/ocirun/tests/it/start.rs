@@ -206,3 +206,45 @@ fn the_root_is_moved_where_it_cannot_be_pivoted() {
     let out = oci.run(&["run", "--no-pivot", "--bundle", &bundle.path().to_string_lossy(), bundle.id()]).out;
     assert!(out.contains("bin\n") && !out.contains("boot\n"), "{out}");
 }
+
+#[test]
+fn a_moved_root_leaves_no_procfs_of_the_host_wherever_it_is() {
+    let oci = Oci::new();
+    let bundle = Bundle::sleeper("nopivotproc");
+    let extra = bundle.path().join("extra");
+    fs::create_dir(&extra).unwrap();
+    // In mounts of its own, with one more procfs; what is mounted over the host's root is taken off for a look below.
+    let script = r#"mount -t proc proc "$1/extra" && "$2" --root "$3" run --no-pivot -d --pid-file "$1/pid" --bundle "$1" "$4" >/dev/null 2>&1 || exit 1
+        in="nsenter --mount=/proc/$(cat "$1/pid")/ns/mnt"
+        $in umount -l / && $in ls "$1/extra" /proc /sys"#;
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(bundle.path())
+        .arg(env!("CARGO_BIN_EXE_wharf-oci"))
+        .arg(oci.root())
+        .arg(bundle.id())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert_eq!(out, format!("/proc:\n\n/sys:\n\n{}:\n", extra.display()), "{err}");
+}
+
+#[test]
+fn a_kernel_that_is_too_old_is_named() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("old"));
+    let output = std::process::Command::new(testkit::require("strace"))
+        .args(["-f", "-o", "/dev/null", "-e", "inject=mount_setattr:error=ENOSYS"])
+        .arg(env!("CARGO_BIN_EXE_wharf-oci"))
+        .arg("--root")
+        .arg(oci.root())
+        .args(["create", "--bundle"])
+        .arg(bundle.path())
+        .arg(bundle.id())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "check kernel: older than Linux 5.12 (no mount_setattr(2))\n");
+    assert!(!oci.root().join(bundle.id()).exists());
+}
