@@ -1,11 +1,13 @@
 //! The root filesystem: mounts on it, devices in it, and then the change of root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use sys::mount_attr::{self, Depth, MountAttr};
+use sys::proc::Mount;
 use sys::spawn::SingleThread;
 use sys::{Ctx, Error, Result};
 
@@ -20,6 +22,9 @@ use crate::procfs::Procfs;
 
 const SLAVE: u64 = libc::MS_SLAVE;
 const PRIVATE: u64 = libc::MS_PRIVATE;
+/// `f_type` of statfs(2).
+const PROC_MAGIC: u64 = 0x9fa0;
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// Makes the container's root what this process sees as `/`; gives its terminal, if it has one.
 pub(super) fn enter(plan: &InitPlan, given: &mut Given, proc: &Procfs) -> Result<Option<OwnedFd>> {
@@ -75,7 +80,7 @@ pub(super) fn enter(plan: &InitPlan, given: &mut Given, proc: &Procfs) -> Result
     Ok(slave)
 }
 
-fn open_dir(path: impl AsRef<std::path::Path>) -> Result<OwnedFd> {
+fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
     let path = path.as_ref();
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .ctx("open", path)
@@ -208,11 +213,12 @@ fn pivot(root: &OwnedFd) -> Result<()> {
 
 /// For an initial ramdisk, whose root can't be pivoted away: moves `root` over it.
 fn move_root(root: &OwnedFd) -> Result<()> {
-    for path in ["/proc", "/sys"] {
-        // Reachable below the new root no more, but whoever may call chroot could look for them.
-        match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
-            Err(error) => return Err(Error::new("unmount", path, error)),
+    // Reachable below the new root no more, but whoever may call chroot could look for them.
+    let mounts = sys::proc::mounts()?;
+    let ours = ours(root, &mounts)?;
+    for mount in mounts.iter().filter(|mount| !ours.contains(&mount.id)) {
+        if matches!(mount.fs_type.as_str(), "proc" | "sysfs") && mount.root == Path::new("/") {
+            take_away(&mount.mount_point)?;
         }
     }
     let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -220,4 +226,34 @@ fn move_root(root: &OwnedFd) -> Result<()> {
     rustix::process::fchdir(root).ctx("change directory to", "the new root")?;
     rustix::process::chroot(".").ctx("change root to", "the new root")?;
     rustix::process::chdir("/").ctx("change directory to", "/")
+}
+
+/// The ids of the mount `root` and of all below it.
+fn ours(root: &OwnedFd, mounts: &[Mount]) -> Result<Vec<u64>> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let stat = statx(root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ctx("stat", "the new root")?;
+    let mut ours = vec![stat.stx_mnt_id];
+    // What is mounted on the last of them, and so on.
+    let mut next = 0;
+    while let Some(parent) = ours.get(next).copied() {
+        ours.extend(mounts.iter().filter(|mount| mount.parent == parent && mount.id != parent).map(|m| m.id));
+        next += 1;
+    }
+    Ok(ours)
+}
+
+/// Unmounts a procfs or sysfs; one that can't be, as it was mounted by another user namespace, is covered.
+fn take_away(path: &Path) -> Result<()> {
+    use rustix::mount::{MountFlags, mount};
+    match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::INVAL | Errno::PERM) => {}
+        Err(error) => return Err(Error::new("unmount", path, error)),
+    }
+    // Gone with the mount that it was on, and with others this way.
+    let kind = rustix::fs::statfs(path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
+    if !kind.is_ok_and(|kind| matches!(kind, PROC_MAGIC | SYSFS_MAGIC)) {
+        return Ok(());
+    }
+    mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).ctx("cover", path)
 }
