@@ -29,7 +29,7 @@ fn refused(op: &'static str, id: &str, cause: impl Into<String>) -> Error {
     Error::State { op, id: id.to_owned(), cause: cause.into() }
 }
 
-/// Saves a container's processes. Unless they are left running, the container is gone then.
+/// Saves a container's processes. Unless they are left running, or only their memory was saved, the container is gone then.
 ///
 /// # Errors
 /// It does not run, has a terminal, or criu can't; then it goes on as before.
@@ -47,6 +47,9 @@ pub fn checkpoint(context: &Context, id: &str, options: &CriuOptions) -> Result<
         return Err(refused(OP, id, "it has a terminal"));
     }
     make_dir(&options.images)?;
+    if let Some(parent) = options.parent.as_ref().map(|parent| options.images.join(parent)) {
+        rustix::fs::stat(&parent).ctx("open images", parent)?;
+    }
     let streams = (0..3).map(|fd| {
         let path = format!("/proc/{}/fd/{fd}", init.pid());
         Ok(std::fs::read_link(&path).ctx("read link", path)?.to_string_lossy().into_owned())
@@ -72,6 +75,9 @@ pub fn checkpoint(context: &Context, id: &str, options: &CriuOptions) -> Result<
     });
     // criu thaws what it found thawed only: a container that was paused is paused afterwards too.
     criu::run(options, &criu::dump_args(options, init.pid(), &record.rootfs, &outside, freezer), false)?;
+    if options.pre_dump {
+        return Ok(());
+    }
     std::fs::write(&path, bytes).ctx("write", &path)?;
     if !options.leave_running {
         lifecycle::delete(context, id, Force::Yes)?;
@@ -97,7 +103,7 @@ fn make_dir(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The id is taken, there is no checkpoint, criu can't. Nothing is left.
-pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptions) -> Result<PidFd> {
+pub fn restore(context: &Context, create: CreateOptions, options: &CriuOptions) -> Result<PidFd> {
     const OP: &str = "restore";
     let proof = SingleThread::check()?;
     let id = create.id.clone();
@@ -109,9 +115,11 @@ pub fn restore(context: &Context, mut create: CreateOptions, options: &CriuOptio
         return Err(refused(OP, &id, format!("there is no checkpoint in {}", options.images.display())));
     }
     let mut warnings = Vec::new();
-    create.console = None;
     let bundle = create::read_bundle(context, &create, &mut warnings)?;
     let plan = &bundle.plan;
+    if plan.process.terminal.is_some() {
+        return Err(refused(OP, &id, "it has a terminal"));
+    }
     let path = options.images.join(Outside::FILE);
     let text = durable::read_bounded(&path, MAX_DOCUMENT)?;
     let mut outside: Outside = serde_json::from_slice(&text)

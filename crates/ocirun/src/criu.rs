@@ -24,6 +24,14 @@ pub struct CriuOptions {
     pub work: Option<PathBuf>,
     /// The container goes on after its checkpoint.
     pub leave_running: bool,
+    /// Only its memory is saved, for a checkpoint to come; it goes on.
+    pub pre_dump: bool,
+    /// Where the images of the pre-dump before are, from those of this one.
+    pub parent: Option<PathBuf>,
+    /// Where the memory goes, in place of the images: address and port.
+    pub page_server: Option<(String, u16)>,
+    /// The memory stays here until the restored processes ask for it, at the page server's address.
+    pub lazy_pages: bool,
     /// Further options: `--tcp-established` and its like.
     pub more: Vec<String>,
 }
@@ -126,13 +134,32 @@ pub(crate) fn dump_args(
     outside: &Outside,
     freezer: Option<&Path>,
 ) -> Vec<OsString> {
-    let mut args = common("dump", options, root);
+    let mut args = common(if options.pre_dump { "pre-dump" } else { "dump" }, options, root);
     args.extend(["--tree".into(), pid.to_string().into()]);
+    if let Some(parent) = &options.parent {
+        args.extend(["--prev-images-dir".into(), parent.into()]);
+    }
+    // What was written since is known next time.
+    if options.pre_dump || options.parent.is_some() {
+        args.push("--track-mem".into());
+    }
+    if let Some((address, port)) = &options.page_server {
+        if !options.lazy_pages {
+            args.push("--page-server".into());
+        }
+        args.extend(["--address".into(), address.into(), "--port".into(), port.to_string().into()]);
+    }
+    if options.lazy_pages {
+        args.push("--lazy-pages".into());
+    }
     if options.leave_running {
         args.push("--leave-running".into());
     }
     if let Some(freezer) = freezer {
         args.extend(["--freeze-cgroup".into(), freezer.into()]);
+    }
+    if options.pre_dump {
+        return args;
     }
     args.extend(outside.mounts.iter().flat_map(|(point, _)| external(point, point)));
     if let Some(inode) = outside.network {
@@ -274,6 +301,18 @@ mod tests {
             dump.contains("--leave-running") && dump.ends_with("--external net[77]:extRootNetNS"),
             "{dump}"
         );
+        let more = CriuOptions {
+            pre_dump: true,
+            parent: Some("../0".into()),
+            page_server: Some(("::1".to_owned(), 7)),
+            ..CriuOptions::default()
+        };
+        let pre_dump = text(&dump_args(&more, 1, Path::new("/"), &outside, None));
+        let words = "--tree 1 --prev-images-dir ../0 --track-mem --page-server --address ::1 --port 7";
+        assert!(pre_dump.starts_with("pre-dump ") && pre_dump.ends_with(words), "{pre_dump}");
+        let lazy = CriuOptions { lazy_pages: true, pre_dump: false, parent: None, ..more };
+        let dump = text(&dump_args(&lazy, 1, Path::new("/"), &Outside::default(), None));
+        assert!(dump.ends_with("--tree 1 --address ::1 --port 7 --lazy-pages"), "{dump}");
         (given.network, given.stopped) = (Some(rustix::stdio::stdin()), true);
         let restore = text(&restore_args(&options, Path::new("/r"), &outside, &given));
         assert!(restore.contains("--inherit-fd fd[0]:extRootNetNS --leave-stopped"), "{restore}");

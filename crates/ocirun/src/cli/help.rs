@@ -28,7 +28,9 @@ type Command = (&'static str, &'static str, &'static str, &'static [&'static str
 const CREATE: &str = "-b --bundle DIR, --console-socket PATH, --pidfd-socket PATH, --pid-file FILE";
 const CREATE_MORE: &str = "--no-pivot, --no-new-keyring, --preserve-fds N";
 const CRIU: &str = "--image-path DIR, --work-path DIR, --manage-cgroups-mode soft|full|strict|ignore";
-const CRIU_MORE: &str = "--tcp-established, --ext-unix-sk, --shell-job, --file-locks, --auto-dedup";
+const CRIU_MORE: &str =
+    "--tcp-established, --tcp-close, --ext-unix-sk, --shell-job, --file-locks, --auto-dedup";
+const CRIU_REST: &str = "--empty-ns network, --network-lock METHOD, --lazy-pages";
 
 const COMMANDS: [Command; 17] = [
     ("create", "ID", "makes a container, whose init waits for its start", &[CREATE, CREATE_MORE]),
@@ -72,12 +74,29 @@ const COMMANDS: [Command; 17] = [
         ],
     ),
     ("events", "ID", "shows usage, and want of memory, as lines of JSON", &["--stats, --interval DURATION"]),
-    ("checkpoint", "ID", "saves the processes of a container by criu", &[CRIU, CRIU_MORE, "--leave-running"]),
+    (
+        "checkpoint",
+        "ID",
+        "saves the processes of a container by criu",
+        &[
+            CRIU,
+            CRIU_MORE,
+            CRIU_REST,
+            "--leave-running, --tcp-skip-in-flight, --link-remap, --status-fd FD",
+            "--pre-dump, --parent-path DIR, --page-server ADDRESS:PORT",
+        ],
+    ),
     (
         "restore",
         "ID",
         "makes a container that goes on where it was saved",
-        &[CRIU, CRIU_MORE, "-b --bundle DIR, -d --detach, --pid-file FILE, --no-subreaper, --no-pivot"],
+        &[
+            CRIU,
+            CRIU_MORE,
+            CRIU_REST,
+            "--lsm-profile TYPE:NAME, --lsm-mount-context CONTEXT",
+            "-b --bundle DIR, -d --detach, --pid-file FILE, --no-subreaper, --no-pivot, --console-socket PATH",
+        ],
     ),
     ("spec", "", "writes a config.json to begin with", &["-b --bundle DIR, --rootless"]),
     ("features", "", "shows what this runtime and this kernel can do as JSON", &[]),

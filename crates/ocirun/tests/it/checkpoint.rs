@@ -79,9 +79,6 @@ fn what_cannot_be_saved_or_restored_is_refused_and_leaves_nothing() {
     let container = oci.create(&bundle);
     save(&oci, &bundle, &[]).fails("checkpoint container").fails("container not running: created");
     oci.run(&["start", bundle.id()]).ok();
-    for option in ["--pre-dump", "--lazy-pages", "--page-server"] {
-        save(&oci, &bundle, &[option]).fails(&format!("{option} is not supported by wharf-oci"));
-    }
     save(&oci, &bundle, &["--manage-cgroups-mode", "wild"]).fails("unknown --manage-cgroups-mode \"wild\"");
     // A criu that is not there, and one that fails: its log has the reason, and the container did not notice.
     let path = images(&bundle);
@@ -122,6 +119,75 @@ fn what_cannot_be_saved_or_restored_is_refused_and_leaves_nothing() {
     // Images that are none: criu says so, or that it knows no such kernel.
     fs::write(path.join("wharf-oci.json"), r#"{"streams": [], "mounts": []}"#).unwrap();
     refused("run criu restore: ");
+}
+
+/// A criu that writes down what it is told, and fails.
+fn recorder(bundle: &Bundle) -> PathBuf {
+    let (fake, said) = (bundle.path().join("criu"), bundle.path().join("said"));
+    let script = format!("#!/bin/sh\necho \"$@\" >{}\nexit 1\n", said.display());
+    let write = format!("printf %s \"$0\" >{0} && chmod 755 {0}", fake.display());
+    assert!(Command::new("sh").args(["-c", &write, &script]).status().unwrap().success());
+    fake
+}
+
+#[test]
+fn options_of_callers_reach_criu() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("checkopt"));
+    let container = oci.start(&bundle);
+    let criu = recorder(&bundle).to_string_lossy().into_owned();
+    let path = images(&bundle);
+    fs::create_dir_all(path.join("../before")).unwrap();
+    let images = path.to_string_lossy().into_owned();
+    let save = |options: &[&str]| {
+        let args = ["--criu", &criu, "checkpoint", "--image-path", &images];
+        oci.run(&[&args, options, &[bundle.id()]].concat())
+    };
+    let said = || fs::read_to_string(bundle.path().join("said")).unwrap();
+    let cases: [(&[&str], &str); 8] = [
+        (&["--link-remap"], " --link-remap "),
+        (&["--tcp-skip-in-flight"], " --skip-in-flight "),
+        (&["--tcp-close"], " --tcp-close "),
+        (&["--empty-ns", "network"], " --empty-ns net "),
+        (&["--status-fd", "0"], " --status-fd 0 "),
+        (&["--pre-dump", "--parent-path", "../before"], " --prev-images-dir ../before --track-mem"),
+        (&["--page-server", "[::1]:27"], " --page-server --address ::1 --port 27 "),
+        (&["--lazy-pages", "--page-server", "h:27"], " --address h --port 27 --lazy-pages "),
+    ];
+    for (options, words) in cases {
+        save(options).fails("run criu ");
+        assert!(said().contains(words), "{options:?}: {}", said());
+        assert_eq!(said().starts_with("pre-dump "), options.contains(&"--pre-dump"), "{}", said());
+        assert_eq!(container.status(), "running");
+    }
+    let cases: [(&[&str], &str); 6] = [
+        (&["--parent-path", "/a"], "--parent-path /a: it is not relative to --image-path"),
+        (&["--parent-path", "../none"], "no such file or directory"),
+        (&["--page-server", "h"], "--page-server \"h\" is not ADDRESS:PORT"),
+        (&["--status-fd", "99"], "--status-fd \"99\" is no open descriptor"),
+        (&["--empty-ns", "pid"], "--empty-ns \"pid\": only of network can it be"),
+        (&["--lsm-profile", "a:b"], "invalid option '--lsm-profile'"),
+    ];
+    for (options, words) in cases {
+        save(options).fails(words);
+    }
+    drop(container);
+    fs::write(path.join("inventory.img"), "x").unwrap();
+    fs::write(path.join("wharf-oci.json"), r#"{"streams": [], "mounts": []}"#).unwrap();
+    let restore = |bundle: &Bundle, options: &[&str]| {
+        let bundle_path = bundle.path().to_string_lossy().into_owned();
+        let args =
+            ["--criu", &criu, "restore", "--detach", "--image-path", &images, "--bundle", &bundle_path];
+        oci.run(&[&args, options, &[bundle.id()]].concat())
+    };
+    restore(&bundle, &["--lsm-profile", "selinux:a:b", "--lsm-mount-context=c", "--lazy-pages"])
+        .fails("run criu restore");
+    assert!(said().contains(" --lsm-profile selinux:a:b --lsm-mount-context c --lazy-pages "), "{}", said());
+    let socket = bundle.path().join("s");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    restore(&bundle, &["--console-socket", &socket.to_string_lossy()]).fails("without a terminal");
+    let bundle = bundle.terminal();
+    restore(&bundle, &["--console-socket", &socket.to_string_lossy()]).fails("it has a terminal");
+    assert!(!oci.root().join(bundle.id()).exists());
 }
 
 #[test]
