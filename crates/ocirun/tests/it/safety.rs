@@ -152,6 +152,10 @@ fn a_racing_rename_does_not_lead_a_mount_outside() {
         add_mount(spec, json!({"destination": "/vol/x", "type": "tmpfs", "source": "tmpfs"}));
         add_mount(spec, json!({"destination": "/vol/x/made", "type": "bind", "source": "/etc/hostname", "options": ["bind"]}));
     });
+    let bundle = bundle.edit(|spec| {
+        spec["linux"]["maskedPaths"] = json!(["/vol/x", "/vol"]);
+        spec["linux"]["readonlyPaths"] = json!(["/vol/x"]);
+    });
     let root = bundle.rootfs();
     fs::create_dir_all(root.join("vol/x")).unwrap();
     symlink(format!("../../../../../../../../{}", outside.path().display()), root.join("evil")).unwrap();
