@@ -118,6 +118,11 @@ pub(crate) fn settle(
 }
 
 impl Settled {
+    /// The program's environment.
+    pub(crate) fn env(&self) -> &[CString] {
+        &self.env
+    }
+
     /// Loads the filter, gives up what was kept for that, and executes the program. `told` gets the notify descriptor.
     ///
     /// # Errors
@@ -272,7 +277,8 @@ fn find_program(plan: &ProcessPlan, env: &[CString]) -> Result<CString> {
     }
     let path = env.iter().rev().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH=")).unwrap_or(b"");
     let mut denied = None;
-    for dir in path.split(|byte| *byte == b':') {
+    // Without a path there is none, not even the working directory, as an empty entry of a path would be.
+    for dir in path.split(|byte| *byte == b':').filter(|_| !path.is_empty()) {
         let dir = if dir.is_empty() { b"." } else { dir };
         let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
         match executable(&candidate) {

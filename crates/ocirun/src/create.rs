@@ -34,6 +34,7 @@ use crate::record::{Dir, Record, read_config};
 use crate::rights;
 use crate::sdnotify;
 use crate::seccomp::{Cache, Filter};
+use crate::selinux;
 
 /// What is the same for all commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,6 +309,10 @@ pub(crate) fn read_bundle(
         _ => {}
     }
     check_sysctls(&plan)?;
+    let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref());
+    if let Some(label) = label.filter(|label| !label.is_empty() && selinux::is_enabled()) {
+        selinux::label_mounts(&mut plan, label);
+    }
     if options.listen_fds > 0 {
         set_variable(&mut plan, "LISTEN_FDS", &options.listen_fds.to_string())?;
         set_variable(&mut plan, "LISTEN_PID", "1")?;

@@ -24,6 +24,7 @@ mod hooks;
 mod init;
 mod inroot;
 pub mod lifecycle;
+mod mempolicy;
 pub mod mounts;
 pub mod namespaces;
 mod netdev;
@@ -36,6 +37,7 @@ pub mod record;
 mod rights;
 mod sdnotify;
 pub mod seccomp;
+mod selinux;
 pub mod start;
 mod update;
 

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use model::oci::{Hooks, Linux, LinuxDevice, LinuxIdMapping, LinuxTimeOffset, Spec};
 
 use crate::error::{Error, Result};
+use crate::mempolicy::MemoryPolicy;
 use crate::mounts::options::{self, MountOptions};
 use crate::namespaces::{Kind, Namespaces};
 use crate::netdev;
 use crate::process::ProcessPlan;
 
 /// The versions of the specification that are understood: from 1.0 to this one.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,9 @@ pub(crate) struct InitPlan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) personality: Option<u64>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    /// The SELinux label of new filesystems, where the kernel has SELinux.
+    pub(crate) mount_label: Option<String>,
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: Hooks,
     pub(crate) no_pivot: bool,
@@ -134,6 +138,8 @@ impl InitPlan {
             hostname: spec.hostname.clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname.clone().filter(|name| !name.is_empty()),
             personality: personality(linux)?,
+            memory_policy: MemoryPolicy::new(linux)?,
+            mount_label: None,
             process,
             hooks: checked_hooks(spec)?,
             no_pivot: switches.no_pivot,

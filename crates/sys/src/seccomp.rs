@@ -56,3 +56,18 @@ pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
         _ => Err(Errno::SRCH),
     }
 }
+
+/// Whether the kernel knows the filter flags `flags`: it looks at them before it reads a program, and is given none.
+#[must_use]
+pub fn knows(flags: u32) -> bool {
+    // SAFETY: a null pointer is never read from: the kernel's copy fails with EFAULT.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::c_ulong::from(flags),
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    result == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}

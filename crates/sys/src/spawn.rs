@@ -209,6 +209,18 @@ pub fn reset_affinity() {
     unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()) };
 }
 
+/// set_mempolicy(2) for this process, with the nodes as bits.
+///
+/// # Errors
+/// The system's.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one off the number of bits.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the mask is only read, and has as many bits as are named.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
 /// ioprio_set(2) for this process.
 ///
 /// # Errors

@@ -54,6 +54,9 @@ pub struct Linux {
     /// Resource control of Intel processors: only its being there is looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<serde_json::Value>,
+    /// On which memory nodes memory is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<LinuxMemoryPolicy>,
     /// The execution domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,
@@ -105,6 +108,20 @@ pub struct LinuxNetDevice {
     /// Its name in the container, the same if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// On which memory nodes memory is (set_mempolicy(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinuxMemoryPolicy {
+    /// `MPOL_DEFAULT`, `MPOL_BIND`, …
+    pub mode: String,
+    /// A list such as `0-3,7`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// `MPOL_F_…`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub flags: Vec<String>,
 }
 
 /// The execution domain.

@@ -8,7 +8,9 @@ pub mod seccomp;
 pub mod state;
 
 pub use config::{Hook, Hooks, LinuxIdMapping, Mount, Root, Spec};
-pub use linux::{Linux, LinuxDevice, LinuxNamespace, LinuxNetDevice, LinuxPersonality, LinuxTimeOffset};
+pub use linux::{
+    Linux, LinuxDevice, LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice, LinuxPersonality, LinuxTimeOffset,
+};
 pub use process::{
     ConsoleSize, CpuAffinity, LinuxCapabilities, LinuxIoPriority, PosixRlimit, Process, Scheduler, User,
 };

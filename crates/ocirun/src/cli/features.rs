@@ -6,6 +6,7 @@ use sys::Ctx as _;
 
 use super::{report, usage};
 use crate::error::Result;
+use crate::mempolicy;
 use crate::mounts::options;
 use crate::namespaces::Kind;
 use crate::seccomp;
@@ -24,8 +25,7 @@ pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
     namespaces.sort_unstable();
     let capabilities: Vec<&str> = model::capability::CapabilitySet(u64::MAX).names().collect();
     let (actions, operators, archs) = seccomp::known();
-    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-        .is_ok_and(|on| on.starts_with('Y'));
+    let names = |table: &[(&'static str, i32)]| table.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let document = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": crate::plan::OCI_VERSION,
@@ -41,10 +41,12 @@ pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
                 "operators": operators,
                 "archs": archs,
                 "knownFlags": seccomp::FLAGS,
-                "supportedFlags": seccomp::FLAGS,
+                "supportedFlags": seccomp::supported_flags(),
             },
-            "apparmor": {"enabled": apparmor},
-            "selinux": {"enabled": std::path::Path::new("/sys/fs/selinux/enforce").exists()},
+            // What this program can; whether the host has it is not asked (features.md).
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
+            "memoryPolicy": {"modes": names(&mempolicy::MODES), "flags": names(&mempolicy::FLAGS)},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},

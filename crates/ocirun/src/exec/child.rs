@@ -10,6 +10,7 @@ use crate::become_program::{Cwd, settle};
 use crate::init::{self, console};
 use crate::process::ProcessPlan;
 use crate::procfs::Procfs;
+use crate::selinux;
 
 /// Does everything; does not come back.
 pub(super) fn run(
@@ -38,6 +39,11 @@ fn steps(
         [None, None] => spawn::reset_affinity(),
         [_, last] => affinity(last.as_deref())?,
     }
+    if let Some(policy) = &target.memory_policy {
+        policy.apply()?;
+    }
+    // As long as /sys is the host's.
+    let key_label = plan.selinux.as_deref().filter(|_| selinux::is_enabled());
     if let Some(value) = plan.oom_score_adj {
         proc.write("self/oom_score_adj", value.to_string().as_bytes())?;
     }
@@ -55,7 +61,7 @@ fn steps(
     }
     rustix::process::setsid().ctx("make", "session")?;
     if let Some(name) = &target.keyring {
-        init::join_keyring(name)?;
+        selinux::with_key_label(&proc, key_label, || init::join_keyring(name))?;
     }
     match &streams.console {
         Some(console) => {

@@ -22,6 +22,7 @@ use sys::{Ctx as _, Error as SysError};
 
 use crate::cgroup::Layout;
 use crate::error::{Error, Result};
+use crate::mempolicy::MemoryPolicy;
 use crate::namespaces::Kind;
 use crate::process::ProcessPlan;
 use crate::seccomp::{Cache, Filter};
@@ -41,6 +42,7 @@ pub struct Target {
     cgroup: CgroupFiles,
     filter: Option<Filter>,
     keyring: Option<String>,
+    memory_policy: Option<MemoryPolicy>,
 }
 
 /// Files by which a process joins a cgroup.
@@ -157,6 +159,7 @@ impl Target {
             cgroup: CgroupFiles::open(cgroups.iter().map(PathBuf::as_path))?,
             filter,
             keyring: Some(format!("_ses.{id}")),
+            memory_policy: config.linux.as_ref().map(MemoryPolicy::new).transpose()?.flatten(),
         })
     }
 

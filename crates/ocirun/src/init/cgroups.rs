@@ -12,7 +12,9 @@ use crate::inroot;
 use crate::mounts::attach;
 use crate::mounts::options::MountOptions;
 use crate::mounts::source;
-use crate::plan::PlannedMount;
+use crate::namespaces::Kind;
+use crate::plan::{InitPlan, PlannedMount};
+use crate::selinux;
 
 /// The cgroup trees and where in them the container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +41,12 @@ pub(super) fn mount(
     root: BorrowedFd<'_>,
     mount: &PlannedMount,
     view: &CgroupView,
-    own_namespace: bool,
+    plan: &InitPlan,
 ) -> Result<OwnedFd> {
+    let own_namespace = plan.namespaces.has(Kind::Cgroup);
     match view {
         CgroupView::V2(directory) => v2(root, mount, directory, own_namespace),
-        CgroupView::V1(trees) => v1(root, mount, trees, own_namespace),
+        CgroupView::V1(trees) => v1(root, mount, trees, plan),
     }
 }
 
@@ -73,15 +76,16 @@ fn bound(directory: &Path, options: &MountOptions) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn v1(root: BorrowedFd<'_>, mount: &PlannedMount, trees: &[Tree], own_namespace: bool) -> Result<OwnedFd> {
+fn v1(root: BorrowedFd<'_>, mount: &PlannedMount, trees: &[Tree], plan: &InitPlan) -> Result<OwnedFd> {
     let destination = mount.destination.trim_end_matches('/');
     let defaults = mount_attr::NOSUID | mount_attr::NODEV | mount_attr::NOEXEC;
     let set = mount.options.set & !mount_attr::RDONLY | defaults;
-    let data = vec![("mode".to_owned(), Some("755".to_owned()))];
+    let mut data = vec![("mode".to_owned(), Some("755".to_owned()))];
+    data.extend(plan.mount_label.as_deref().map(selinux::context));
     let options = MountOptions { set, data, ..MountOptions::default() };
     let top = attach::filesystem(root, destination, "tmpfs", Some("tmpfs"), &options)?;
     for tree in trees {
-        let made = if own_namespace { fresh(tree, set)? } else { None };
+        let made = if plan.namespaces.has(Kind::Cgroup) { fresh(tree, set)? } else { None };
         let made = match made {
             Some(made) => made,
             None => match bound(&tree.directory, &options) {

@@ -13,9 +13,17 @@ use crate::inroot;
 use crate::mounts::attach::attach;
 use crate::mounts::options::MountOptions;
 use crate::mounts::source;
+use crate::selinux;
 
 /// Covers `masked` and makes `readonly` read-only, all of them paths in `root`. What is not there is left alone.
-pub(super) fn apply(root: BorrowedFd<'_>, masked: &[String], readonly: &[String]) -> Result<()> {
+///
+/// What covers directories has the SELinux label `label`, if there is one.
+pub(super) fn apply(
+    root: BorrowedFd<'_>,
+    masked: &[String],
+    readonly: &[String],
+    label: Option<&str>,
+) -> Result<()> {
     for path in readonly {
         let Some(target) = open(root, path)? else { continue };
         let tree = copy(&target).ctx("make read-only", path)?;
@@ -33,7 +41,7 @@ pub(super) fn apply(root: BorrowedFd<'_>, masked: &[String], readonly: &[String]
                 // One empty filesystem for all: a further mount of it costs less than another.
                 Some(empty) => source::tree_of(empty).ctx("mask", path)?,
                 None => {
-                    let made = empty_dir(path)?;
+                    let made = empty_dir(path, label)?;
                     attach(&made, &target).ctx("mask", path)?;
                     empty = Some(made);
                     continue;
@@ -65,9 +73,11 @@ fn copy(target: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     open_tree(target, "", flags)
 }
 
-fn empty_dir(path: &str) -> Result<OwnedFd> {
+fn empty_dir(path: &str, label: Option<&str>) -> Result<OwnedFd> {
     let some = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
-    let data = vec![some("size", "0"), some("nr_blocks", "1"), some("nr_inodes", "2"), some("mode", "755")];
+    let mut data =
+        vec![some("size", "0"), some("nr_blocks", "1"), some("nr_inodes", "2"), some("mode", "755")];
+    data.extend(label.map(selinux::context));
     let set = mount_attr::RDONLY | mount_attr::NOSUID | mount_attr::NODEV | mount_attr::NOEXEC;
     let options = MountOptions { data, set, ..MountOptions::default() };
     let made = source::new("tmpfs", Some("tmpfs"), &options)?;

@@ -10,8 +10,10 @@ pub(crate) mod devices;
 mod masks;
 mod rootfs;
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
+use model::oci::Hook;
 use rustix::process::DumpableBehavior;
 use sys::{Ctx, Error, Result, spawn};
 
@@ -22,6 +24,7 @@ use crate::namespaces::Kind;
 use crate::plan::InitPlan;
 use crate::procfs::Procfs;
 use crate::seccomp::Filter;
+use crate::selinux;
 
 pub(crate) use cgroups::{CgroupView, Tree};
 
@@ -110,6 +113,9 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     given.state.pid = pid.parse().unwrap_or(0);
     std::mem::take(&mut given.cgroup).enter(None)?;
     spawn::reset_affinity();
+    if let Some(policy) = &plan.memory_policy {
+        policy.apply()?;
+    }
     sys::fail::point("oci.init.begin").ctx("pass", "oci.init.begin")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).ctx("clear", "dumpable")?;
     if plan.namespaces.has(Kind::User) {
@@ -121,8 +127,10 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
         spawn::unshare(libc::CLONE_NEWCGROUP).ctx("unshare", "cgroup namespace")?;
     }
     rustix::process::setsid().ctx("make", "session")?;
+    let proc = Procfs::open()?;
     if let Some(name) = &plan.keyring {
-        join_keyring(name)?;
+        let label = plan.process.selinux.as_deref().filter(|_| selinux::is_enabled());
+        selinux::with_key_label(&proc, label, || join_keyring(name))?;
     }
     if plan.namespaces.is_new(Kind::Network) {
         spawn::loopback_up().ctx("turn on", "lo")?;
@@ -136,7 +144,6 @@ fn prepare(plan: &InitPlan, given: &mut Given) -> Result<Settled> {
     if let Some(domain) = plan.personality {
         spawn::set_personality(domain).ctx("set", "personality")?;
     }
-    let proc = Procfs::open()?;
     let slave = rootfs::enter(plan, given, &proc)?;
     sys::fail::point("oci.init.rooted").ctx("pass", "oci.init.rooted")?;
     match slave {
@@ -199,11 +206,21 @@ fn go_on(plan: &InitPlan, mut given: Given, settled: Settled) -> ! {
         let _refused = rustix::io::write(rustix::stdio::stderr(), format!("{error}\n").as_bytes());
         spawn::exit_now(1)
     };
-    if let Err(error) = hooks::run(&plan.hooks.start_container, "startContainer", &given.state) {
+    let start_container = with_environment(&plan.hooks.start_container, settled.env());
+    if let Err(error) = hooks::run(&start_container, "startContainer", &given.state) {
         failed(&Error::other("start", "container", error.to_string()));
     }
     let error = settled.run(given.filter.as_ref(), |listener| hand_over(&connection, &listener));
     failed(&error)
+}
+
+/// Hooks that run in the container have the program's environment where they bring none.
+fn with_environment(hooks: &[Hook], env: &[CString]) -> Vec<Hook> {
+    let mut hooks = hooks.to_vec();
+    for hook in hooks.iter_mut().filter(|hook| hook.env.is_empty()) {
+        hook.env = env.iter().filter_map(|entry| entry.to_str().ok().map(str::to_owned)).collect();
+    }
+    hooks
 }
 
 /// Lets whoever started this take a copy of the notify descriptor: `write` is the one call that a filter never notifies.

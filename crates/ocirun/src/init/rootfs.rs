@@ -60,7 +60,7 @@ pub(super) fn enter(plan: &InitPlan, given: &mut Given, proc: &Procfs) -> Result
     let run = hooks::run(&plan.hooks.create_container, "createContainer", &given.state);
     run.map_err(|error| Error::other("create", "container", error.to_string()))?;
     write_sysctls(plan, proc)?;
-    masks::apply(root.as_fd(), &plan.masked, &plan.readonly)?;
+    masks::apply(root.as_fd(), &plan.masked, &plan.readonly, plan.mount_label.as_deref())?;
     for (mounted, destination) in late {
         attach::make_readonly(&mounted, destination)?;
     }
@@ -155,7 +155,7 @@ fn mount_one(
         What::Remount => attach::remount(root, destination, &mount.options).map(|()| None),
         What::Cgroup => {
             let Some(view) = &given.cgroups else { return Ok(None) };
-            let mounted = cgroups::mount(root, mount, view, plan.namespaces.has(Kind::Cgroup))?;
+            let mounted = cgroups::mount(root, mount, view, plan)?;
             Ok(mount.options.readonly().then_some(mounted))
         }
         What::New(kind, source) => {

@@ -87,6 +87,13 @@ pub(crate) fn filesystem(
     if kind == "tmpfs" {
         like_below(&target, &mount, destination, options)?;
     }
+    if let Some(label) = &options.root_label {
+        let root =
+            rustix::fs::openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, 0.into())
+                .ctx("open", destination)?;
+        let none = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&root, "security.selinux", label.as_bytes(), none).ctx("label", destination)?;
+    }
     if options.tmpcopyup {
         copy_up(&target, &mount, destination)?;
     }

@@ -96,6 +96,8 @@ fn words(kind: &str, options: &MountOptions) -> (MountFlags, String) {
             ("nolazytime", None) => flags &= !MountFlags::LAZYTIME,
             ("mand" | "nomand", None) => {}
             (name, None) => data.push(name.to_owned()),
+            // A label has commas of its own.
+            ("context", Some(value)) => data.push(format!("context=\"{value}\"")),
             (name, Some(value)) => data.push(format!("{name}={value}")),
         }
     }
@@ -117,6 +119,9 @@ mod tests {
             (flags, data.as_str()),
             (MountFlags::RDONLY | MountFlags::SYNCHRONOUS, "lowerdir=/a:/b,userxattr")
         );
+        let label =
+            MountOptions { data: vec![crate::selinux::context("a:s0:c1,c2")], ..MountOptions::default() };
+        assert_eq!(words("tmpfs", &label).1, "context=\"a:s0:c1,c2\"");
         let (flags, data) = words_of("tmpfs", "ro,size=4k,lazytime,nolazytime");
         assert_eq!((flags, data.as_str()), (MountFlags::empty(), "size=4k"));
     }

@@ -29,6 +29,8 @@ pub struct MountOptions {
     pub idmap: Option<bool>,
     /// Options of the filesystem, `name` or `name=value`.
     pub data: Vec<(String, Option<String>)>,
+    /// The SELinux label of its root, where the filesystem takes none as an option.
+    pub root_label: Option<String>,
 }
 
 const SHARED: u64 = 1 << 20;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use sys::mount_attr::{self, Depth, MountAttr};
 use sys::spawn::SingleThread;
 use sys::{Ctx, Error, Result};
@@ -57,11 +58,18 @@ fn tree(proof: SingleThread, plan: &InitPlan, mount: &PlannedMount, path: &Path)
     }
     detach(&tree, plan, path)?;
     if let Some((uids, gids)) = &mount.id_maps {
-        let (uids, gids) = if uids.is_empty() { (&plan.uid_maps, &plan.gid_maps) } else { (uids, gids) };
-        if uids.is_empty() {
-            return Err(Error::other("map ids of", path, "there is no mapping"));
-        }
-        let namespace = source::user_namespace(proof, uids, gids)?;
+        let namespace = match (uids.is_empty(), plan.namespaces.joined(Kind::User)) {
+            // Its mappings are the container's, whatever config.json says they are.
+            (true, Some(joined)) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                rustix::fs::open(joined, flags, Mode::empty()).ctx("open namespace", joined)?
+            }
+            (true, None) if plan.uid_maps.is_empty() => {
+                return Err(Error::other("map ids of", path, "there is no mapping"));
+            }
+            (true, None) => source::user_namespace(proof, &plan.uid_maps, &plan.gid_maps)?,
+            (false, _) => source::user_namespace(proof, uids, gids)?,
+        };
         let attr =
             MountAttr { set: mount_attr::IDMAP, userns: Some(namespace.as_fd()), ..MountAttr::default() };
         let depth = if mount.options.idmap == Some(true) { Depth::All } else { Depth::One };

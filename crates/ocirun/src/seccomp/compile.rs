@@ -13,12 +13,14 @@ use super::{Error, Instruction, ranges};
 
 /// The machine's own architecture is always in a libseccomp filter; these are what profiles may add.
 /// (name, libseccomp's, the kernel's audit number)
-const ARCHITECTURES: [(&str, ScmpArch, u32); 19] = [
+const ARCHITECTURES: [(&str, ScmpArch, u32); 23] = [
     ("SCMP_ARCH_X86", ScmpArch::X86, 0x4000_0003),
     ("SCMP_ARCH_X86_64", ScmpArch::X8664, 0xc000_003e),
     ("SCMP_ARCH_X32", ScmpArch::X32, 0xc000_003e),
     ("SCMP_ARCH_ARM", ScmpArch::Arm, 0x4000_0028),
     ("SCMP_ARCH_AARCH64", ScmpArch::Aarch64, 0xc000_00b7),
+    ("SCMP_ARCH_LOONGARCH64", ScmpArch::Loongarch64, 0xc000_0102),
+    ("SCMP_ARCH_M68K", ScmpArch::M68k, 0x0000_0004),
     ("SCMP_ARCH_MIPS", ScmpArch::Mips, 0x0000_0008),
     ("SCMP_ARCH_MIPS64", ScmpArch::Mips64, 0x8000_0008),
     ("SCMP_ARCH_MIPS64N32", ScmpArch::Mips64N32, 0xa000_0008),
@@ -33,6 +35,8 @@ const ARCHITECTURES: [(&str, ScmpArch, u32); 19] = [
     ("SCMP_ARCH_PARISC", ScmpArch::Parisc, 0x0000_000f),
     ("SCMP_ARCH_PARISC64", ScmpArch::Parisc64, 0x8000_000f),
     ("SCMP_ARCH_RISCV64", ScmpArch::Riscv64, 0xc000_00f3),
+    ("SCMP_ARCH_SH", ScmpArch::Sh, 0x4000_002a),
+    ("SCMP_ARCH_SHEB", ScmpArch::Sheb, 0x0000_002a),
 ];
 
 const ACTIONS: [&str; 9] = [
@@ -62,7 +66,8 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// The names of actions, operators and architectures that profiles may use, for `features`.
 pub fn known() -> (&'static [&'static str], &'static [&'static str], Vec<&'static str>) {
-    (&ACTIONS, &OPERATORS, ARCHITECTURES.iter().map(|(name, ..)| *name).collect())
+    let archs = ARCHITECTURES.iter().filter(|(_, arch, _)| is_supported(*arch)).map(|(name, ..)| *name);
+    (&ACTIONS, &OPERATORS, archs.collect())
 }
 
 /// The BPF program of `profile`.
@@ -80,8 +85,10 @@ pub(super) fn whole(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
     if default == ScmpAction::Notify {
         return Err(Error::new("SCMP_ACT_NOTIFY cannot be the default action"));
     }
-    let architectures =
+    let mut architectures =
         profile.architectures.iter().map(|name| architecture(name)).collect::<Result<Vec<_>, _>>()?;
+    // No machine that libseccomp runs on has calls of one that it does not know, and the filter would kill who makes one.
+    architectures.retain(|(arch, _)| is_supported(*arch));
     let mut context = ScmpFilterContext::new(default).map_err(|e| Error::because("make filter", &e))?;
     context.set_ctl_nnp(false).map_err(|e| Error::because("make filter", &e))?;
     // A binary tree, not a list, for what `ranges` can't follow.
@@ -95,6 +102,11 @@ pub(super) fn whole(profile: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
     let mut program = stub(profile, default, &architectures);
     program.extend(export(&context)?);
     Ok(program)
+}
+
+/// Whether this libseccomp can filter calls of `arch`: 2.5 knows less than the specification names.
+fn is_supported(arch: ScmpArch) -> bool {
+    ScmpFilterContext::new(ScmpAction::Allow).is_ok_and(|mut context| context.add_arch(arch).is_ok())
 }
 
 fn architecture(name: &str) -> Result<(ScmpArch, u32), Error> {

@@ -60,6 +60,12 @@ pub const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
+/// Those of [`FLAGS`] that the kernel knows.
+pub fn supported_flags() -> Vec<&'static str> {
+    let bits = [TSYNC, LOG, SPEC_ALLOW, WAIT_KILLABLE_RECV | NEW_LISTENER];
+    FLAGS.into_iter().zip(bits).filter(|(_, bits)| sys::seccomp::knows(*bits)).map(|(name, _)| name).collect()
+}
+
 impl Filter {
     /// The filter of `profile`: from `cache`, or compiled and put there.
     ///

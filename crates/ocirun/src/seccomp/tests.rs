@@ -320,3 +320,16 @@ fn the_cache_is_bounded() {
     assert_eq!(std::fs::read_dir(directory.0.join("cache")).unwrap().count(), cache::ENTRIES);
     assert!(cache.get(&format!("{:064}", cache::ENTRIES + 8)).is_some());
 }
+
+/// All that the specification names, whether or not this libseccomp knows them.
+#[test]
+fn all_architectures_of_the_specification_are_taken() {
+    let mut profile = profile("SCMP_ACT_ERRNO", vec![rule(&["getpid"], "SCMP_ACT_ALLOW", None)]);
+    for name in ["LOONGARCH64", "M68K", "SH", "SHEB", "X86_64"] {
+        profile.architectures.push(format!("SCMP_ARCH_{name}"));
+    }
+    Filter::prepare(&profile, None).unwrap();
+    profile.architectures.push("SCMP_ARCH_PDP11".to_owned());
+    assert!(error_of(&profile).contains("unknown architecture \"SCMP_ARCH_PDP11\""));
+    assert!(!sys::seccomp::knows(1 << 31) && known().2.contains(&"SCMP_ARCH_X86_64"));
+}

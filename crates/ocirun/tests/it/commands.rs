@@ -276,6 +276,16 @@ fn features_name_what_there_is() {
     assert!(has("/mountOptions", "rro") && has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"), "{features}");
     assert!(has("/linux/capabilities", "CAP_BPF"));
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    // What is built in, whether or not this host has it.
+    for module in ["apparmor", "selinux", "netDevices"] {
+        assert_eq!(features["linux"][module]["enabled"], true, "{module}");
+    }
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    assert!(
+        has("/linux/memoryPolicy/modes", "MPOL_BIND")
+            && has("/linux/memoryPolicy/flags", "MPOL_F_STATIC_NODES")
+    );
+    assert!(has("/linux/seccomp/supportedFlags", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"), "{features}");
 }
 
 #[test]

@@ -192,6 +192,23 @@ fn a_process_json_that_leaves_things_out_has_the_containers() {
 }
 
 #[test]
+fn the_memory_policy_is_the_containers_and_its_execs() {
+    let oci = Oci::new();
+    let line = "head -1 /proc/self/numa_maps | cut -d' ' -f2; sleep 1000";
+    let with =
+        |policy: Value| Bundle::shell("mempolicy", line).edit(|spec| spec["linux"]["memoryPolicy"] = policy);
+    let bundle = with(json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}));
+    let container = oci.start(&bundle);
+    wait_until("its output", || container.output().ends_with('\n'));
+    assert_eq!(container.output(), "bind=static:0\n");
+    let exec = container.exec(&[], &["head", "-1", "/proc/self/numa_maps"]).ok().out;
+    assert_eq!(exec.split(' ').nth(1), Some("bind=static:0"), "{exec}");
+    oci.create_with(&with(json!({"mode": "MPOL_BIND", "nodes": "1000"})), &[])
+        .fails("set memoryPolicy: invalid argument");
+    oci.create_with(&with(json!({"mode": "MPOL_NEAR"})), &[]).fails("check linux.memoryPolicy.mode");
+}
+
+#[test]
 fn failures_are_told_and_give_255() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("execfail"));
     let container = oci.start(&bundle);

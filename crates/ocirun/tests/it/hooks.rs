@@ -121,6 +121,18 @@ fn a_failing_start_hook_fails_the_start() {
     container.wait_for_status("stopped");
 }
 
+/// One that runs in the container and brings no environment has the program's.
+#[test]
+fn a_start_hook_has_the_programs_environment() {
+    let oci = Oci::new();
+    let hook = |env: &Value| json!({"path": "/bin/sh", "args": ["sh", "-c", "/bin/busybox env >> /env"], "env": env});
+    let bundle = Bundle::shell("hookenv", "grep -E '^[AB]=' /env").edit(|spec| {
+        spec["process"]["env"] = json!(["PATH=/bin", "A=program"]);
+        spec["hooks"] = json!({"startContainer": [hook(&json!([])), hook(&json!(["B=own"]))]});
+    });
+    assert_eq!(oci.run_bundle(&bundle).ok().out, "A=program\nB=own\n");
+}
+
 #[test]
 fn a_failing_poststop_hook_is_a_warning() {
     let oci = Oci::new();

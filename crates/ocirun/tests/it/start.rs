@@ -23,6 +23,14 @@ fn refused(bundle: &Bundle, words: &str) {
 fn a_program_that_cannot_be_found_fails_the_create() {
     let with = |args: &[&str]| Bundle::new("prog", args);
     refused(&with(&["nonexistent"]), "exec nonexistent: executable file not found in $PATH");
+    // No path is none, though it lies in the working directory.
+    for env in [json!(["A=b"]), json!(["PATH="])] {
+        let bundle = with(&["echo", "x"]).edit(|spec| {
+            spec["process"]["env"] = env;
+            spec["process"]["cwd"] = json!("/bin");
+        });
+        refused(&bundle, "exec echo: executable file not found in $PATH");
+    }
     refused(&with(&["/nonexistent"]), "exec /nonexistent: no such file or directory");
     refused(&with(&["/etc"]), "exec /etc: permission denied");
     let bundle = with(&["/plain"]);

@@ -120,6 +120,34 @@ fn a_joined_user_namespace_with_a_namespace_of_the_hosts() {
     assert_eq!(out, format!("{}\n{}\n", link(user, "user"), link(uts, "uts")));
 }
 
+/// `idmap` without mappings means the container's, which are the joined namespace's.
+#[test]
+fn a_mount_is_mapped_by_a_joined_user_namespace() {
+    let oci = Oci::new();
+    let owner = shifted("idmapowner", "sleep 1000");
+    let owner = oci.start(&owner);
+    let pid = owner.pid();
+    let mut bundle = Bundle::shell("idmapjoin", "stat -c %u /one/f /all/f");
+    let data = bundle.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("f"), "x").unwrap();
+    bundle.change(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": format!("/proc/{pid}/ns/net")}));
+        namespaces.push(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
+        for (destination, option) in [("/one", "idmap"), ("/all", "ridmap")] {
+            spec["mounts"].as_array_mut().unwrap().push(
+                json!({"destination": destination, "type": "bind", "source": data, "options": ["rbind", option]}),
+            );
+        }
+    });
+    let status =
+        std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.rootfs()).status();
+    assert!(status.unwrap().success());
+    assert_eq!(oci.run_bundle(&bundle).ok().out, "0\n0\n");
+}
+
 #[test]
 fn maps_that_cannot_be() {
     let oci = Oci::new();
