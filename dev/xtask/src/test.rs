@@ -22,10 +22,10 @@ const MATRIX: [(&str, &str); 5] = [
 /// All of the workspace's tests but the suite that the matrix runs.
 const WORKSPACE: &str = "not (package(runtime) and binary(it))";
 pub(crate) const SUITE: &str = "package(runtime) and binary(it)";
-/// The monitor's contract with a real runtime, which the workspace's run has with runc. Options are parsed without one.
-const CONTRACT: &str =
-    "package(monitor) and binary(it) and test(/^contract::/) and not test(/^contract::options::|crun_/)";
-/// The runtimes that the contract runs with once more.
+/// The monitor's suite, which the workspace's run has with runc. Options are parsed without a runtime; podman's script runs with
+/// both as it is.
+const MONITOR: &str = "package(monitor) and binary(it) and not test(/^podman::|^contract::options::|crun_/)";
+/// The runtimes that the monitor's suite runs with once more.
 const HANDLERS: [&str; 1] = ["wharf-oci"];
 
 /// What came of a group.
@@ -101,7 +101,7 @@ fn group_outcome(group: &str) -> Result<Outcome> {
         }
         other => match (other.split_once('+'), other.split_once(':')) {
             (Some((runtime, monitor)), _) => suite(group, SUITE, runtime, monitor),
-            (None, Some((_, runtime))) => suite(group, CONTRACT, runtime, ""),
+            (None, Some((_, runtime))) => suite(group, MONITOR, runtime, ""),
             (None, None) => bail!("no test group {group}"),
         },
     }
