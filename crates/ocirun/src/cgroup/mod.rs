@@ -16,6 +16,7 @@ mod place;
 mod plan;
 mod plan_v1;
 mod plan_v2;
+mod pressure;
 mod stats;
 pub mod systemd;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use devices::{DevicePolicy, Rule};
 pub use layout::{Hierarchy, Layout};
 pub use place::{Place, Unit};
 pub use plan::{Devices, Facts, Plan, Refused, Write, plan};
+pub use pressure::{Percent, Pressure, Waits};
 pub use stats::Stats;
 
 /// That `object`, a field or a step, can't be.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Cgroup;
+use super::{Cgroup, Pressure};
 
 /// Usage of everything that the kernel counts for a cgroup. A controller that is not there counts nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -35,6 +35,9 @@ pub struct Cpu {
     pub usage: CpuUsage,
     /// Periods.
     pub throttling: Throttling,
+    /// Waiting for it (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// Nanoseconds of processor time.
@@ -120,6 +123,9 @@ pub struct Memory {
     /// `memory.stat`
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// Waiting for it (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// Bytes of one kind of memory.
@@ -158,6 +164,9 @@ pub struct Blkio {
     /// Operations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_serviced_recursive: Vec<BlkioEntry>,
+    /// Waiting for it (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// What was done with one device.
@@ -323,6 +332,9 @@ fn v2(cgroup: &Reader<'_>, stats: &mut Stats) {
     stats.cpu.usage.user = ns("user_usec");
     stats.cpu.usage.kernel = ns("system_usec");
     stats.cpu.throttling = throttling(&cpu, "throttled_usec", 1000);
+    stats.cpu.psi = Pressure::read(&cgroup.0.join("cpu.pressure"));
+    stats.memory.psi = Pressure::read(&cgroup.0.join("memory.pressure"));
+    stats.blkio.psi = Pressure::read(&cgroup.0.join("io.pressure"));
 
     let limit = |file: &str| cgroup.limit(file).unwrap_or(u64::MAX);
     stats.memory.raw = cgroup.table("memory.stat");

@@ -206,6 +206,13 @@ fn update_and_events() {
         events["data"].pointer(field).cloned().unwrap_or(Value::Null)
     };
     assert_eq!(data("/memory/usage/limit"), 64 << 20);
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+        && std::path::Path::new("/proc/pressure").exists()
+    {
+        for resource in ["cpu", "memory", "blkio"] {
+            assert!(data(&format!("/{resource}/psi/some/avg10")).is_f64(), "{resource}");
+        }
+    }
     oci.run(&["update", "--memory", "96M", "--pids-limit", "50", bundle.id()]).ok();
     assert_eq!((data("/memory/usage/limit"), data("/pids/limit")), (json!(96 << 20), json!(50)));
     let file = bundle.path().join("resources");
@@ -249,6 +256,36 @@ fn an_update_leaves_devices_alone() {
     oci.run(&["update", "-r", &file.to_string_lossy(), bundle.id()]).ok();
     assert_eq!(fs::read_to_string(directory.join("devices.list")).unwrap(), list);
     assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn want_of_memory_is_told_at_once() {
+    // The program's memory is taken by a child, which is what the kernel kills.
+    let line = "while ! [ -e /go ]; do sleep 0.05; done; tail /dev/zero; sleep 1000";
+    let (oci, bundle) = (Oci::new(), Bundle::shell("oom", line));
+    let bundle = bundle.edit(|spec| {
+        spec["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    });
+    let container = oci.start(&bundle);
+    let out = bundle.path().join("events");
+    let mut command = oci.command();
+    command.args(["events", "--interval", "1h", bundle.id()]);
+    let mut events = command.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let fds = format!("/proc/{}/fd", events.id());
+    let watches = |fd: std::fs::DirEntry| {
+        let name = fs::read_link(fd.path()).unwrap_or_default();
+        name.to_string_lossy().contains("inotify") || name.to_string_lossy().contains("eventfd")
+    };
+    wait_until("it to watch", || fs::read_dir(&fds).unwrap().flatten().any(watches));
+    fs::write(bundle.rootfs().join("go"), "").unwrap();
+    let told = json!({"type": "oom", "id": bundle.id()});
+    let shown = || fs::read_to_string(&out).unwrap();
+    wait_until("the event", || {
+        shown().lines().any(|line| serde_json::from_str(line).is_ok_and(|v: Value| v == told))
+    });
+    oci.run(&["kill", bundle.id(), "KILL"]).ok();
+    assert!(events.wait().unwrap().success());
+    drop(container);
 }
 
 #[test]
