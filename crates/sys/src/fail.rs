@@ -29,9 +29,6 @@ pub fn point(_name: &'static str) -> io::Result<()> {
 #[cfg(feature = "failpoints")]
 pub use active::{acted, point, set};
 
-/// Whether failpoints are compiled in.
-pub const COMPILED_IN: bool = cfg!(feature = "failpoints");
-
 /// What to do at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg(any(feature = "failpoints", test))]

@@ -9,10 +9,10 @@ use crate::programs;
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     // Counts run no program but the bench itself.
     if !matches!(arguments, [only, counts] if only == "--only" && counts == "counts") {
-        programs::build(false)?;
+        programs::build()?;
     }
     let mut bench = command::cargo();
     bench.args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(arguments);
-    command::run(bench.env("WHARF_PROGRAMS", programs::directory(false)))?;
+    command::run(bench.env("WHARF_PROGRAMS", programs::directory()))?;
     Ok(true)
 }

@@ -41,13 +41,14 @@ pub(crate) fn dist() -> Result<()> {
 
 /// Builds everything and installs it under a prefix.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
-    programs::build(false)?;
+    programs::build()?;
     run(cargo().args(["build", "--quiet", "--release", "--package", "ctl", "--bin", "wharf"]))?;
     let wharf = root().join("target/release/wharf");
+    programs::without_failpoints(&wharf)?;
     put(&wharf, &prefix.join("bin/wharf"), 0o755)?;
     for program in programs::STATIC {
         // Beside `wharf`, where it looks for them first.
-        put(&programs::directory(false).join(program), &prefix.join("bin").join(program), 0o755)?;
+        put(&programs::directory().join(program), &prefix.join("bin").join(program), 0o755)?;
     }
     let man = prefix.join("share/man/man1");
     fs::create_dir_all(&man).with_context(|| format!("mkdir {}", man.display()))?;

@@ -26,11 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Build the static programs into target/static.
-    Build {
-        /// Build them with failpoints, into target/static-failpoints.
-        #[arg(long)]
-        failpoints: bool,
-    },
+    Build,
     /// Check what no compiler does: dependencies, unsafe, file length, assertions, documents.
     Tidy,
     /// Run the checks and tests, all groups or one.
@@ -89,7 +85,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Build { failpoints } => programs::build(failpoints).map(|()| true),
+        Task::Build => programs::build().map(|()| true),
         Task::Tidy => tidy::run(),
         Task::Test { list: true, .. } => {
             test::list();

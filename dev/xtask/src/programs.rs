@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{cargo, root, run};
 
@@ -18,12 +18,12 @@ const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Where the programs are put.
-pub(crate) fn directory(failpoints: bool) -> PathBuf {
-    root().join(if failpoints { "target/static-failpoints" } else { "target/static" })
+pub(crate) fn directory() -> PathBuf {
+    root().join("target/static")
 }
 
 /// Builds the static programs and puts them into [`directory`], each replaced at once.
-pub(crate) fn build(failpoints: bool) -> Result<()> {
+pub(crate) fn build() -> Result<()> {
     let scratch = root().join("target/static-build");
     let mut command = cargo();
     command
@@ -34,14 +34,12 @@ pub(crate) fn build(failpoints: bool) -> Result<()> {
     for program in STATIC.into_iter().chain([FLOOR]) {
         command.args(["--bin", program]);
     }
-    if failpoints {
-        command.args(["--features", "sys/failpoints"]);
-    }
     run(&mut command)?;
-    let target = directory(failpoints);
+    let target = directory();
     fs::create_dir_all(&target).with_context(|| format!("mkdir {}", target.display()))?;
     for program in STATIC.into_iter().chain([FLOOR]) {
         let from = scratch.join(TARGET).join("static").join(program);
+        without_failpoints(&from)?;
         // Renamed into place: a test may be running the old one.
         let draft = target.join(format!(".{program}.{}", std::process::id()));
         fs::copy(&from, &draft).with_context(|| format!("copy {}", from.display()))?;
@@ -51,4 +49,40 @@ pub(crate) fn build(failpoints: bool) -> Result<()> {
         println!("{} ({} KiB)", to.display(), size.div_ceil(1024));
     }
     Ok(())
+}
+
+/// What a program with failpoints has in it: the name of the variable that says what happens at them, and of one of
+/// them.
+const FAILPOINTS: [&str; 2] = ["WHARF_FAILPOINTS", "durable.rename"];
+
+/// A program that is handed to people has no failpoints in it.
+pub(crate) fn without_failpoints(program: &Path) -> Result<()> {
+    let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
+    let found = FAILPOINTS.into_iter().find(|name| has(&bytes, name));
+    ensure!(found.is_none(), "{} has failpoints: {found:?} is in it", program.display());
+    Ok(())
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_failpoints_is_told_from_one_without() {
+        let dir = root().join("target").join(format!("failpoints-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("mkdir");
+        let made = |name: &str, text: &str| {
+            let path = dir.join(name);
+            fs::write(&path, text).expect("write");
+            without_failpoints(&path)
+        };
+        assert!(made("without", "\0ELF rename WHARF_ROOT").is_ok());
+        assert!(made("variable", "\0ELF WHARF_FAILPOINTS\0").is_err());
+        assert!(made("point", "\0ELF durable.renamed\0").is_err());
+        fs::remove_dir_all(&dir).expect("rm");
+    }
 }
