@@ -145,24 +145,40 @@ pub(crate) fn user_namespace(
 
 /// Writes the id mappings of the process `pid`, which is in a new user namespace.
 ///
+/// Who may map no id but their own has newuidmap(1) and newgidmap(1) for those that the system gave them (subuid(5)).
+///
 /// # Errors
 /// The system's.
 pub(crate) fn write_maps(pid: i32, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<()> {
-    let text = |maps: &[LinuxIdMapping]| {
-        maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect::<String>()
-    };
-    let write = |name: &str, text: &str| {
-        let path = format!("/proc/{pid}/{name}");
-        std::fs::write(&path, text).ctx("write", path)
-    };
-    if !rustix::process::geteuid().is_root() {
-        write("setgroups", "deny")?;
+    // Without rights one group can be mapped only by who gives up setgroups(2) (user_namespaces(7)).
+    let alone = gids.len() <= 1 && gids.iter().all(|map| map.size <= 1);
+    if !rustix::process::geteuid().is_root() && alone {
+        let path = format!("/proc/{pid}/setgroups");
+        std::fs::write(&path, "deny").ctx("write", path)?;
     }
-    if !uids.is_empty() {
-        write("uid_map", &text(uids))?;
+    write_map(pid, "uid_map", "newuidmap", uids)?;
+    write_map(pid, "gid_map", "newgidmap", gids)
+}
+
+fn write_map(pid: i32, file: &str, tool: &str, maps: &[LinuxIdMapping]) -> Result<()> {
+    if maps.is_empty() {
+        return Ok(());
     }
-    if !gids.is_empty() {
-        write("gid_map", &text(gids))?;
+    let text: String =
+        maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
+    let path = format!("/proc/{pid}/{file}");
+    match std::fs::write(&path, &text) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && !rustix::process::geteuid().is_root() => {}
+        result => return result.ctx("write", path),
     }
-    Ok(())
+    let failed = |why: &str| Error::other("write", &path, format!("operation not permitted ({tool}: {why})"));
+    let mut command = std::process::Command::new(tool);
+    command.arg(pid.to_string()).args(text.split_ascii_whitespace());
+    let output = command.stdin(std::process::Stdio::null()).output();
+    let output = output.map_err(|error| failed(&Error::new("", "", error).cause()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(failed(&words.split_whitespace().collect::<Vec<_>>().join(" ")))
 }

@@ -143,6 +143,53 @@ fn mounts_devices_and_limits_as_far_as_the_kernel_lets() {
     assert_eq!(fs::metadata(data.join("mine")).unwrap().uid().to_string(), USER);
 }
 
+/// A newuidmap or newgidmap that only writes down what it is asked, and waits until that is done.
+fn tool(user: &User, name: &str) {
+    let path = user.dir.join("tools").join(name);
+    let script =
+        "#!/bin/sh\necho $* >$0.new; mv $0.new $0.asked; while ! [ -e $0.done ]; do sleep 0.05; done\n";
+    let write = format!(
+        "mkdir -p tools; printf %s '{script}' >{0} && chmod 755 {0}; chown {USER} tools",
+        path.display()
+    );
+    assert_eq!(user.shell(&write).code, 0);
+}
+
+/// Does, as root, what the tool was asked, which is what a set-user-id program does.
+fn map(user: &User, name: &str, file: &str) -> String {
+    let path = user.dir.join("tools").join(name);
+    wait_until(name, || path.with_extension("asked").exists());
+    let asked = fs::read_to_string(path.with_extension("asked")).unwrap();
+    let (pid, ranges) = asked.trim().split_once(' ').unwrap();
+    let numbers: Vec<&str> = ranges.split(' ').collect();
+    let lines: Vec<String> = numbers.chunks(3).map(|range| range.join(" ")).collect();
+    fs::write(format!("/proc/{pid}/{file}"), lines.join("\n")).unwrap();
+    fs::write(path.with_extension("done"), "").unwrap();
+    ranges.to_owned()
+}
+
+#[test]
+fn ids_that_the_system_gave_a_user_are_mapped_by_its_tools() {
+    let user = User::new("rootmap", "id -u; id -G; cat /proc/self/setgroups");
+    let ranges = json!([{"containerID": 0, "hostID": 65534, "size": 1}, {"containerID": 1, "hostID": 100_000, "size": 99}]);
+    user.edit(|spec| {
+        spec["linux"]["uidMappings"] = ranges.clone();
+        spec["linux"]["gidMappings"] = ranges;
+        spec["process"]["user"] = json!({"uid": 9, "gid": 8, "additionalGids": [5]});
+    });
+    user.run().fails("uid_map: operation not permitted (newuidmap: ");
+    tool(&user, "newuidmap");
+    tool(&user, "newgidmap");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| [map(&user, "newuidmap", "uid_map"), map(&user, "newgidmap", "gid_map")]);
+        let as_user = format!("setpriv --reuid={USER} --regid={USER} --clear-groups --inh-caps=-all");
+        let paths = "PATH=$PWD/tools:$PATH XDG_RUNTIME_DIR=$PWD/run";
+        let outcome = user.shell(&format!("{paths} {as_user} ./wharf-oci run {}", user.id())).ok();
+        assert_eq!(outcome.out, "9\n8 5\nallow\n");
+        assert_eq!(asked.join().unwrap(), ["0 65534 1 1 100000 99"; 2]);
+    });
+}
+
 /// As rootless engines call a runtime: root, but of a user namespace of theirs.
 #[test]
 fn root_of_a_user_namespace_is_not_taken_for_root() {
