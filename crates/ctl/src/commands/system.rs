@@ -56,6 +56,11 @@ pub(super) async fn handlers(global: &Global, args: &HandlersArgs) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
+const HANDLER: &str = "handler";
+const DEFAULT_HANDLER: &str = "default handler";
+/// The first with mount_setattr(2), which `wharf-oci` needs.
+const OLDEST_KERNEL: (u32, u32) = (5, 12);
+
 /// One thing that containers need.
 struct Finding {
     what: &'static str,
@@ -64,7 +69,7 @@ struct Finding {
 }
 
 pub(super) async fn check(global: &Global, args: &JsonArg) -> anyhow::Result<ExitCode> {
-    let mut findings = vec![root_user(), cgroups()];
+    let mut findings = vec![root_user(), kernel(), cgroups()];
     match setup::runtimes(global) {
         Err(error) => findings.push(Finding { what: "handlers", good: false, tells: format!("{error:#}") }),
         Ok(runtimes) => {
@@ -83,11 +88,13 @@ pub(super) async fn check(global: &Global, args: &JsonArg) -> anyhow::Result<Exi
                         Err(error) => (false, error.to_string()),
                     },
                 };
-                findings.push(Finding { what: "handler", good, tells });
+                let what = if report.default { DEFAULT_HANDLER } else { HANDLER };
+                findings.push(Finding { what, good, tells });
             }
         }
     }
-    let good = findings.iter().filter(|f| f.what != "handler").all(|f| f.good);
+    // A handler that nobody asks for may be missing.
+    let good = findings.iter().filter(|f| f.what != HANDLER).all(|f| f.good);
     if args.json {
         let value = |f: &Finding| json!({"what": f.what, "good": f.good, "tells": f.tells});
         print_json(&json!({"good": good, "findings": findings.iter().map(value).collect::<Vec<_>>()}))?;
@@ -106,6 +113,20 @@ fn root_user() -> Finding {
     let tells =
         if uid.is_root() { "root".to_owned() } else { format!("uid {}: containers need root", uid.as_raw()) };
     Finding { what: "user", good: uid.is_root(), tells }
+}
+
+fn kernel() -> Finding {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let good = version(&release).is_none_or(|version| version >= OLDEST_KERNEL);
+    let (major, minor) = OLDEST_KERNEL;
+    let tells = if good { release } else { format!("{release}: wharf-oci needs {major}.{minor} or later") };
+    Finding { what: "kernel", good, tells }
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
 }
 
 fn cgroups() -> Finding {
@@ -157,4 +178,18 @@ pub(super) fn man(directory: &Path) -> anyhow::Result<ExitCode> {
     clap_mangen::generate_to(Cli::command(), directory)
         .with_context(|| format!("write man pages into {}", directory.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_of_kernels() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("5.10.0-28-amd64"), Some((5, 10)));
+        assert_eq!(version("7.0"), Some((7, 0)));
+        assert_eq!(version("strange"), None);
+        assert!(kernel().good, "the tests run containers here");
+    }
 }
