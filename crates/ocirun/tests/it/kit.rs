@@ -38,11 +38,23 @@ impl Outcome {
 pub(crate) struct Oci {
     root: Scratch,
     program: PathBuf,
+    systemd: bool,
 }
 
 impl Oci {
     pub(crate) fn new() -> Self {
-        Self { root: Scratch::new("ociroot"), program: env!("CARGO_BIN_EXE_wharf-oci").into() }
+        Self {
+            root: Scratch::new("ociroot"),
+            program: env!("CARGO_BIN_EXE_wharf-oci").into(),
+            systemd: false,
+        }
+    }
+
+    /// With cgroups that systemd makes.
+    pub(crate) fn with_systemd() -> Self {
+        let mut oci = Self::new();
+        oci.systemd = true;
+        oci
     }
 
     /// With a copy of the program that no other test runs.
@@ -63,6 +75,9 @@ impl Oci {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.root()).stdin(Stdio::null());
+        if self.systemd {
+            command.arg("--systemd-cgroup");
+        }
         command
     }
 

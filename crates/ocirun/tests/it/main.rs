@@ -24,5 +24,6 @@ mod safety;
 mod sdnotify;
 mod start;
 mod state;
+mod systemd;
 mod terminal;
 mod userns;

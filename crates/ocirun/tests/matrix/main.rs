@@ -6,6 +6,7 @@
 mod bad_input;
 mod case;
 mod cgroups;
+mod cgroups_v2;
 mod devices;
 mod hooks;
 mod live;
@@ -25,6 +26,8 @@ fn there_are_enough_cases() {
         bad_input::programs(),
         cgroups::cases(),
         cgroups::refused(),
+        cgroups_v2::cases(),
+        cgroups_v2::refused(),
         devices::cases(),
         hooks::cases(),
         mounts::cases(),
