@@ -98,7 +98,9 @@ batch() {
         "$vm/run.sh" -t "$VM_TEST_SECONDS" -s "$here:$here:ro" -s "$out/logs:/var/tmp/logs" -e WHARF_TEST_SLOW=10 \
             -- "$out/guest/suite" "${names[@]}" >"$out/logs/guest.log" 2>&1 || true
     fi
-    used=$(cat "$out/logs/"{guest,reboot}.log 2>/dev/null | sed -n 's/^vm: \([0-9]*\) s of processor time$/\1/p' | awk '{ n += $1 } END { print n + 0 }' || true)
+    local log=guest
+    [[ $1 != reboot ]] || log=reboot
+    used=$(cat "$out/logs/$log.log" 2>/dev/null | sed -n 's/^vm: \([0-9]*\) s of processor time$/\1/p' | awk '{ n += $1 } END { print n + 0 }' || true)
     for group in "${names[@]}"; do
         touch "$out/logs/${group//:/-}.log"
         if [[ -e $out/logs/${group//:/-}.status ]]; then
