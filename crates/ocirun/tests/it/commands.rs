@@ -159,8 +159,15 @@ fn pause_and_resume() {
     assert_eq!(container.status(), "paused");
     oci.run(&["pause", bundle.id()]).fails("not running: paused");
     container.exec(&[], &["true"]).fails("cannot exec in a paused container");
+    // It is as frozen as the others, and goes on with them.
+    let mut patient = oci.command();
+    patient
+        .args(["exec", "--ignore-paused", bundle.id(), "echo", "thawed"])
+        .stdout(std::process::Stdio::piped());
+    let patient = patient.spawn().unwrap();
     oci.run(&["resume", bundle.id()]).ok();
     assert_eq!(container.status(), "running");
+    assert_eq!(patient.wait_with_output().unwrap().stdout, b"thawed\n");
     container.exec(&[], &["true"]).ok();
     oci.run(&["pause", bundle.id()]).ok();
     oci.run(&["kill", bundle.id(), "KILL"]).ok();

@@ -208,6 +208,34 @@ fn the_memory_policy_is_the_containers_and_its_execs() {
     oci.create_with(&with(json!({"mode": "MPOL_NEAR"})), &[]).fails("check linux.memoryPolicy.mode");
 }
 
+/// The keyring is the container's own, and execs have the same name of theirs, unless the caller's is to be kept.
+#[test]
+fn the_session_keyring_is_the_containers_own() {
+    let oci = Oci::new();
+    let bundle = Bundle::sleeper("keyring").edit(|spec| spec["linux"]["maskedPaths"] = json!([]));
+    let keys = |container: &Container<'_>| container.exec(&[], &["cat", "/proc/keys"]).ok().out;
+    let container = oci.start(&bundle);
+    let name = format!("_ses.{}:", container.id());
+    // That of init can be searched by those who possess it alone: the exec sees its own.
+    assert_eq!(keys(&container).matches(&name).count(), 1, "{}", keys(&container));
+    drop(container);
+    let line = "cat /proc/keys";
+    let bundle = Bundle::shell("nokeyring", line).edit(|spec| spec["linux"]["maskedPaths"] = json!([]));
+    let path = bundle.path().to_string_lossy().into_owned();
+    let kept = oci.run(&["run", "--no-new-keyring", "--bundle", &path, bundle.id()]).ok().out;
+    assert!(!kept.contains(&format!("_ses.{}", bundle.id())), "{kept}");
+    assert!(oci.run_bundle(&bundle).ok().out.contains(&format!("_ses.{}:", bundle.id())));
+}
+
+/// Without SELinux a label can't be had, and is not left out silently.
+#[test]
+fn a_label_that_cannot_be_set_is_an_error() {
+    let (oci, bundle) = (Oci::new(), Bundle::sleeper("execlabel"));
+    let container = oci.start(&bundle);
+    let outcome = container.exec(&["--process-label", "no such label"], &["true"]);
+    assert_eq!(outcome.fails("set SELinux label no such label").code, 255);
+}
+
 #[test]
 fn failures_are_told_and_give_255() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("execfail"));

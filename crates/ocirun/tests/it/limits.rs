@@ -79,3 +79,29 @@ fn the_mounts_are_cruns_but_for_what_is_listed() {
         assert_eq!(rights(&ours, point), rights(&theirs, point), "{point}\n{ours}\n{theirs}");
     }
 }
+
+/// What the kernel says of a program that runs in real time; busybox's cat is one process and needs no other.
+#[test]
+fn real_time_scheduling() {
+    let oci = Oci::new();
+    // With groups for real time (v1), a new cgroup has none of it.
+    let grouped = std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists();
+    let shown = |scheduler: serde_json::Value| {
+        let bundle = Bundle::new("realtime", &["cat", "/proc/self/stat"]).edit(|spec| {
+            spec["process"]["scheduler"] = scheduler;
+            if grouped {
+                spec["linux"]["resources"]["cpu"] =
+                    json!({"realtimeRuntime": 1000, "realtimePeriod": 1_000_000});
+            }
+        });
+        let stat = oci.run_bundle(&bundle).ok().out;
+        // proc_pid_stat(5): fields 40 and 41.
+        let fields: Vec<&str> = stat.split(' ').collect();
+        (fields[39].to_owned(), fields[40].to_owned())
+    };
+    let pair = |priority: &str, policy: &str| (priority.to_owned(), policy.to_owned());
+    assert_eq!(shown(json!({"policy": "SCHED_FIFO", "priority": 7})), pair("7", "1"));
+    let times = json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 20_000_000, "period": 20_000_000,
+        "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    assert_eq!(shown(times), pair("0", "6"));
+}

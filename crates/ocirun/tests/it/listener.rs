@@ -88,6 +88,7 @@ fn asking(what: &str, line: &str) -> Bundle {
             "architectures": ["SCMP_ARCH_X86_64"],
             "listenerPath": path,
             "listenerMetadata": "berth 7",
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
             "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
         });
     });
