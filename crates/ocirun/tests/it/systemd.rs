@@ -13,7 +13,7 @@ fn has_systemd() -> bool {
     let there =
         fs::exists("/run/systemd/private").unwrap() && fs::exists("/sys/fs/cgroup/system.slice").unwrap();
     if !there {
-        eprintln!("NOT TESTED: this machine has no systemd with cgroup v2 alone");
+        testkit::not_tested("scopes: this machine has no systemd with cgroup v2 alone");
     }
     there
 }

@@ -118,7 +118,7 @@ fn what_systemd_does_not_manage_is_ours() {
     use serde_json::json;
     let layout = Layout::detect().unwrap();
     if !matches!(layout, Layout::V1 { .. }) {
-        eprintln!("NOT TESTED: this machine has cgroup v2 alone");
+        testkit::not_tested("systemd on cgroup v1: this machine has v2 alone");
         return;
     }
     let slice = format!("whv{}.slice", std::process::id());
