@@ -12,6 +12,15 @@ fn options_of_mounts() {
 /// The mount's own flags and the file system's, of the mount on /mnt.
 const FLAGS: &str = "grep ' /mnt@n ' /proc/self/mountinfo | awk '{split($NF, a, \",\"); print $6, a[1]}'";
 
+fn bind_is_shared(name: &'static str, option: &str) -> Case {
+    case(name)
+        .before("mkdir src@n; mount -t tmpfs -o mode=755 x src@n")
+        .mount("/mnt@n", "bind", "src@n", &["rbind", option])
+        .sh("grep ' /mnt@n ' /proc/self/mountinfo | cut -d' ' -f7 | grep -c '^shared:'")
+        .prints("1\n")
+        .without(Crun, "crun 1.8 leaves it as the source is")
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     let tmpfs = |name, options: &[&str], shown: &str| {
         case(name).mount("/mnt@n", "tmpfs", "tmpfs", options).shared().sh(FLAGS).prints(&format!("{shown}\n"))
@@ -83,6 +92,13 @@ pub(crate) fn cases() -> Vec<Case> {
             .mount("/mnt@n", "tmpfs", "tmpfs", &["dirsync"])
             .sh("grep ' /mnt@n ' /proc/self/mountinfo | sed 's/.* - tmpfs tmpfs //' | grep -c dirsync")
             .prints("1\n"),
+        case("option lazytime")
+            .shared()
+            .mount("/mnt@n", "tmpfs", "tmpfs", &["lazytime"])
+            .sh("grep ' /mnt@n ' /proc/self/mountinfo | sed 's/.* - tmpfs tmpfs //' | grep -c lazytime")
+            .prints("1\n"),
+        bind_is_shared("option shared", "shared"),
+        bind_is_shared("option rshared", "rshared"),
         case("no options")
             .shared()
             .add("/mounts", json!({"destination": "/mnt@n", "type": "tmpfs", "source": "tmpfs"}))
