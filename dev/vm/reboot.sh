@@ -52,4 +52,4 @@ echo "power cut after $count acknowledged changes of containers, $rate a second,
 ((${rate%.*} >= 100)) || echo "NOT TESTED: a hundred changes of containers a second: this guest makes $rate"
 ((${record_rate%.*} >= 100)) || echo "NOT TESTED: a hundred changes of bare records a second: this guest makes $record_rate"
 [[ -z $guest ]] || { echo "FAIL too few changes"; exit 1; }
-boot cut-after
+(boot cut-after)
