@@ -10,7 +10,7 @@ use model::harness::Target;
 use crate::cli::high::{self, Around};
 use crate::cli::{Command, Low};
 use crate::control::protocol::{Reply, Request, decode, encode};
-use crate::logs::spec;
+use crate::logs::{lines, spec};
 use crate::process::ctl::Lines;
 use crate::process::execs::command;
 use crate::process::notify;
@@ -19,6 +19,7 @@ use crate::{control, pin};
 /// All of them, by the names of the fuzz targets.
 pub const ALL: &[(&str, Target)] = &[
     ("command_line", command_line),
+    ("container_output", container_output),
     ("control_message", control_message),
     ("ctl_lines", ctl_lines),
     ("log_path", log_path),
@@ -27,6 +28,11 @@ pub const ALL: &[(&str, Target)] = &[
     ("process_spec", process_spec),
     ("runtime_log", runtime_log),
 ];
+
+/// What a container writes.
+pub fn container_output(bytes: &[u8]) {
+    lines::look_at(bytes);
+}
 
 /// What a container says to systemd through the proxy.
 pub fn notify_message(bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! criu, as a program: what it is told, and what it says when it fails.
 
 use std::ffi::OsString;
-use std::io::BufRead as _;
+use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -240,17 +240,23 @@ pub(crate) fn run(options: &CriuOptions, args: &[OsString], streams: bool) -> Re
     Err(Error::Step(format!("run criu {verb}: {words} (see {})", log.display())))
 }
 
+/// How much of criu's log is looked at, in bytes: with `-v4` a restore of a big container writes some of these.
+const LOG_MAX: u64 = 16 << 20;
 /// What criu says without CAP_SYS_RESOURCE, and goes on.
 const HARMLESS: &str = "RLIMIT_NOFILE for self";
 
 /// The first line of a log of criu's that is an error, without its time and place.
 fn first_error(log: &Path) -> Option<String> {
-    let file = std::fs::File::open(log).ok()?;
-    let lines = std::io::BufReader::new(file).split(b'\n').map_while(Result::<_, _>::ok);
-    let text = lines
-        .map(|line| String::from_utf8_lossy(&line).into_owned())
-        .find(|line| line.contains("Error (") && !line.contains(HARMLESS))?;
-    let words = text.split_once("Error (").map_or(text.as_str(), |(_, rest)| rest);
+    let mut text = Vec::new();
+    std::fs::File::open(log).ok()?.take(LOG_MAX).read_to_end(&mut text).ok()?;
+    error_in(&text)
+}
+
+/// The words of the first error in criu's log that tells why, 300 characters of them.
+pub(crate) fn error_in(log: &[u8]) -> Option<String> {
+    let mut lines = log.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+    let text = lines.find(|line| line.contains("Error (") && !line.contains(HARMLESS))?;
+    let words = text.split_once("Error (").map_or(&*text, |(_, rest)| rest);
     let words = words.split_once("): ").map_or(words, |(_, words)| words);
     Some(words.trim().chars().take(300).collect())
 }

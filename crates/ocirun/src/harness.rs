@@ -3,12 +3,15 @@
 //! None may panic; each checks what must hold whatever the bytes are.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use model::harness::Target;
 use model::oci::{LinuxResources, LinuxSeccomp, Process, Spec};
 
 use crate::cgroup::{Cgroup, DevicePolicy, Devices, Driver, Facts, Layout, Place, Rights, plan, systemd};
+use crate::criu::{self, Outside};
 use crate::mounts::options::MountOptions;
 use crate::plan::{InitPlan, Switches};
 use crate::process::ProcessPlan;
@@ -18,7 +21,10 @@ pub const ALL: &[(&str, Target)] = &[
     ("bus_message", bus_message),
     ("cgroup_path", cgroup_path),
     ("cgroup_plan", cgroup_plan),
+    ("checkpoint_images", checkpoint_images),
+    ("criu_log", criu_log),
     ("device_list", device_list),
+    ("exec_command_line", exec_command_line),
     ("mount_options", mount_options),
     ("oci_config", config),
     ("oci_process", process),
@@ -66,6 +72,33 @@ pub fn device_list(bytes: &[u8]) {
     let policy = DevicePolicy::from_list(&String::from_utf8_lossy(bytes));
     assert!(policy.steps_from(&policy).len() <= usize::from(policy.default_allow) + policy.exceptions.len());
     assert!(policy.steps_from(&DevicePolicy::default()).len() <= 1 + policy.exceptions.len());
+}
+
+/// What lies among a checkpoint's images, and says what is mounted from outside.
+pub fn checkpoint_images(bytes: &[u8]) {
+    let Ok(mut outside) = serde_json::from_slice::<Outside>(bytes) else { return };
+    let known = [(PathBuf::from("/data"), PathBuf::from("/srv/data"))];
+    let own = Path::new("/sys/fs/cgroup/x");
+    if outside.confine(&known, &[own]).is_ok() {
+        for (point, source) in &outside.mounts {
+            let inside = source.starts_with(own) && !source.components().any(|part| part.as_os_str() == "..");
+            let given = known.iter().any(|(at, from)| at == point && from == source);
+            assert!(inside || given, "{} on {}", source.display(), point.display());
+        }
+    }
+}
+
+/// criu's log.
+pub fn criu_log(bytes: &[u8]) {
+    if let Some(words) = criu::error_in(bytes) {
+        assert!(words.chars().count() <= 300 && !words.contains('\n'), "{words:?}");
+    }
+}
+
+/// The command line of `exec`: arguments end in NUL.
+pub fn exec_command_line(bytes: &[u8]) {
+    let arguments = bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+    crate::cli::exec::look_at(arguments.collect());
 }
 
 /// Our own record.

@@ -13,12 +13,13 @@ use serde_json::Value;
 use crate::event::Event;
 use crate::record::Record;
 use crate::request::{CreateRequest, ExecRequest, ExecStreams, Size};
-use crate::{bundle, driver, exec, handler, limits, logs, monitor};
+use crate::{bundle, driver, exec, handler, limits, logs, monitor, stream};
 
 /// All of them, by the names of the fuzz targets.
 pub const ALL: &[(&str, Target)] = &[
     ("bundle", bundle),
     ("cpu_list", cpu_list),
+    ("event_stream", event_stream),
     ("exec_process", exec_process),
     ("library_records", library_records),
     ("log_file", log_file),
@@ -95,6 +96,16 @@ pub fn exec_process(bytes: &[u8]) {
     if let Ok(made) = exec::build(process, &request, streams) {
         assert_eq!((&made["user"]["uid"], &made["cwd"]), (&Value::from(7), &Value::from("/")));
     }
+}
+
+/// The file of events, read in pieces of the size that the first byte says.
+pub fn event_stream(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let whole = stream::events_in(&mut Vec::new(), bytes);
+    let mut part = Vec::new();
+    let chunks = bytes.chunks(usize::from(*size).max(1));
+    let pieces: Vec<Event> = chunks.flat_map(|chunk| stream::events_in(&mut part, chunk)).collect();
+    assert_eq!(whole, pieces, "it matters how the events are read");
 }
 
 /// A log, read in pieces of the size that the first byte says.

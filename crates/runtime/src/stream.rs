@@ -121,6 +121,16 @@ pub struct Events {
     woken: Ready,
 }
 
+/// The events whose lines `bytes` end; what is left of the last line stays in `part`.
+pub(crate) fn events_in(part: &mut Vec<u8>, bytes: &[u8]) -> Vec<Event> {
+    part.extend_from_slice(bytes);
+    let Some(end) = part.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+    let rest = part.split_off(end + 1);
+    let lines = std::mem::replace(part, rest);
+    // A line that is no event is the torn half of one that comes again.
+    lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
 impl Runtimes {
     /// The events from `since_ns` (nanoseconds since the epoch) on; 0: all that are kept. With
     /// [`Events::next`] it goes on for ever, with [`Events::try_next`] it ends at what has happened so far.
@@ -185,19 +195,9 @@ impl Events {
                         return Err(sys::Error::other("read", self.root.events(), cause).into());
                     }
                 }
-                Read::Bytes(bytes) => self.take(&bytes),
+                Read::Bytes(bytes) => self.ready.extend(events_in(&mut self.part, &bytes)),
             }
         }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        self.part.extend_from_slice(bytes);
-        let Some(end) = self.part.iter().rposition(|byte| *byte == b'\n') else { return };
-        let rest = self.part.split_off(end + 1);
-        let lines = std::mem::replace(&mut self.part, rest);
-        // A line that is no event is the torn half of one that comes again.
-        let events = lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        self.ready.extend(events);
     }
 
     fn is_new(&mut self, event: &Event) -> bool {

@@ -8,7 +8,7 @@
 
 mod file;
 mod journal;
-mod lines;
+pub(crate) mod lines;
 mod out;
 mod queue;
 mod rotate;

@@ -1,5 +1,6 @@
 //! `exec`.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -43,7 +44,8 @@ struct Options {
     args: Vec<String>,
 }
 
-fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
+/// The options, and the sockets that are to be connected to.
+fn parse(parser: &mut lexopt::Parser) -> Result<(Options, Sockets)> {
     let (mut options, mut sockets) = (Options::default(), Sockets::default());
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -86,9 +88,7 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
     if options.process.is_none() && options.args.is_empty() {
         return Err(Error::Usage(format!("exec in container {}: no program was given", options.id)));
     }
-    descriptors::check(options.kept)?;
-    (options.console, options.pidfd_socket) = sockets.connect()?;
-    Ok(options)
+    Ok((options, sockets))
 }
 
 fn number(text: &str, option: &str) -> Result<u32> {
@@ -102,9 +102,17 @@ fn user(text: &str) -> Result<(u32, Option<u32>)> {
     }
 }
 
+/// For the harness: arguments without end or sense.
+pub(crate) fn look_at(args: Vec<OsString>) {
+    let Ok((options, _)) = parse(&mut lexopt::Parser::from_args(args)) else { return };
+    assert!(!options.id.is_empty() && (options.process.is_some() || !options.args.is_empty()));
+}
+
 /// Runs a process in a container; gives its exit status, or 0 if it is left running.
 pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<u8> {
-    let mut options = parse(parser)?;
+    let (mut options, sockets) = parse(parser)?;
+    descriptors::check(options.kept)?;
+    (options.console, options.pidfd_socket) = sockets.connect()?;
     let proof = SingleThread::check()?;
     let dir = Dir::of(&context.root, &options.id)?;
     let record = dir.read()?;

@@ -2,7 +2,7 @@
 
 mod checkpoint;
 mod descriptors;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod foreground;
 mod help;
