@@ -5,7 +5,7 @@
 //!                                                              └── failed, or not in force ──► old values ─┘
 //! ```
 //! A process that dies in the middle leaves update.json: recovery, or the next update, goes back to the old
-//! values.
+//! values, in the kernel and in config.json.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ use crate::limits;
 use crate::{Error, Result};
 
 const OP: &str = "update";
+/// Where config.json has the limits, and under what name update.json has what was there.
+const RESOURCES: &str = "/linux/resources";
+const CONFIG: &str = "config.json";
 /// The largest config.json that is read, in bytes.
 const CONFIG_MAX: u64 = 64 << 20;
 
@@ -77,7 +80,11 @@ fn update(locked: &mut Locked, resources: &LinuxResources) -> Result<LinuxResour
         ..limits::only_like(&before, resources)
     };
     let journal = journal(container.dir());
-    sys::durable::replace_path(&journal, &to_bytes(&back)?, 0o600)?;
+    let mut saved = serde_json::to_value(&back).map_err(|error| Error::invalid(OP, "resources", error))?;
+    if let Some(saved) = saved.as_object_mut() {
+        saved.insert(CONFIG.to_owned(), config.pointer(RESOURCES).cloned().unwrap_or_default());
+    }
+    sys::durable::replace_path(&journal, &to_bytes(&saved)?, 0o600)?;
     crate::point("update.after-journal")?;
     let done = apply(&container, resources).and_then(|found| {
         crate::point("update.after-run")?;
@@ -181,10 +188,24 @@ pub(crate) fn undo_half_done(container: &Container) -> Result<()> {
         Err(error) if error.is_gone() => return Ok(()),
         result => result?,
     };
-    let back: LinuxResources =
-        serde_json::from_slice(&bytes).map_err(|error| Error::invalid("read", journal.display(), error))?;
+    let bad = |error| Error::invalid("read", journal.display(), error);
+    let mut saved: Value = serde_json::from_slice(&bytes).map_err(bad)?;
+    let old = saved.as_object_mut().and_then(|saved| saved.remove(CONFIG));
+    let back: LinuxResources = serde_json::from_value(saved).map_err(bad)?;
     if back != LinuxResources::default() && in_force(container, OP).is_ok() {
         go_back(container, &back)?;
+    }
+    // It may have been written when the update was cut off, or failed.
+    let (path, mut config) = read_config(container.dir())?;
+    if let Some(old) = old.filter(|old| config.pointer(RESOURCES).unwrap_or(&Value::Null) != old) {
+        if let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) {
+            if old.is_null() {
+                linux.remove("resources");
+            } else {
+                linux.insert("resources".to_owned(), old);
+            }
+        }
+        sys::durable::replace_path(&path, &to_bytes(&config)?, 0o600)?;
     }
     Ok(sys::durable::remove(&journal)?)
 }
