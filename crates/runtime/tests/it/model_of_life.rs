@@ -7,7 +7,8 @@
 //! caller the answer that it had, and the state that is there afterwards; that is also the kernel's, and the exit one
 //! that it can have. In the end all can be deleted, and nothing is left.
 //!
-//! The seed is printed with what was done; `WHARF_MODEL_SEED=N` does the same operations again, and
+//! The seed is printed with what was done; `WHARF_MODEL_SEED=N` does the same operations again (the plan,
+//! not the interleaving: who is first in a round is the kernel's choice), and
 //! `WHARF_MODEL_ROUNDS` and `WHARF_MODEL_SEEDS` make it longer: CONTRIBUTING.md.
 #![expect(clippy::print_stdout, reason = "how much was done")]
 

@@ -62,6 +62,7 @@ impl Judge<'_> {
     /// Recovers, looks, goes on to the end. Gives what was lost beside calls.
     pub(super) async fn judge(&self) -> Vec<String> {
         let (case, facts) = (self.case, self.facts);
+        self.told();
         let mut lost = Vec::new();
         let recovered = self.runtimes.recover().await.expect("recover");
         assert!(recovered.failed.is_empty(), "{case}: {:?}", recovered.failed);
@@ -87,8 +88,12 @@ impl Judge<'_> {
         }
         lost.extend(self.logs());
         if case.course == Course::Recovery {
+            // Those of the mess that its own recovery has not removed.
             for container in self.runtimes.list().await.expect("list") {
-                container.delete(true).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+                let good = |what: &str, error: runtime::Error| panic!("{case}: {what}: {error}");
+                let grace = Duration::from_secs(2);
+                container.stop(Signal::TERM, grace).await.map_or_else(|error| good("stop", error), drop);
+                container.delete(false).await.unwrap_or_else(|error| good("delete", error));
             }
         }
         let again = self.runtimes.recover().await.expect("recover");
@@ -110,6 +115,28 @@ impl Judge<'_> {
         lost
     }
 
+    /// What the caller was told on its way is right, also where it has got through to the delete.
+    fn told(&self) {
+        let (case, facts) = (self.case, self.facts);
+        for exit in facts.all("ended") {
+            assert!(self.right_exit(exit), "{case}: told that it ended by {exit}: {:?}", facts.0);
+        }
+        let left: Vec<&str> = facts.all("left").collect();
+        assert!(left.is_empty(), "{case}: left beside the container's own life: {left:?}");
+    }
+
+    /// Whether the container can have ended so: by its program, by a kill after the grace, by a start that failed;
+    /// or nobody can know.
+    fn right_exit(&self, exit: &str) -> bool {
+        match exit {
+            "Code(7)" => self.case.course != Course::Stubborn,
+            "Signal(9)" => true,
+            "StartError" => !self.facts.done("start"),
+            "Lost" => self.case.blind(),
+            _ => false,
+        }
+    }
+
     /// The caller died in the middle of this call.
     fn died_in(&self, op: &str) -> bool {
         self.facts.0.last().is_some_and(|line| *line == format!("begin {op}"))
@@ -118,7 +145,7 @@ impl Judge<'_> {
     /// The stop that recovery goes on with lets a frozen container take its signal.
     async fn thawed(&self, container: &Container) {
         let begin = Instant::now();
-        while container.status().state == State::Stopping && frozen(self.id) == Some(true) {
+        while container.status().state == State::Stopping && frozen(container.status().pid) == Some(true) {
             assert!(begin.elapsed() < testkit::deadline(), "{}: stopped, and frozen for ever", self.case);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -132,7 +159,7 @@ impl Judge<'_> {
         match (status.state, status.pid) {
             (State::Exited, _) => {
                 let ended = status.ended.as_ref().unwrap_or_else(|| panic!("{case}: no end"));
-                assert!(ended.exit != Exit::Lost || case.blind(), "{case}: {ended:?}");
+                assert!(self.right_exit(&format!("{:?}", ended.exit)), "{case}: {ended:?}");
                 assert!(
                     told.iter().all(|exit| *exit == format!("{:?}", ended.exit)),
                     "{case}: {ended:?}, {told:?}"
@@ -146,12 +173,18 @@ impl Judge<'_> {
                 // One that is stopped ends in its own time.
                 let right = state == State::Stopping || runs == (state != State::Created);
                 assert!(right, "{case}: {state}, and {line:?}");
-                if let Some(frozen) = frozen(self.id) {
-                    assert_eq!(frozen, state == State::Paused, "{case}: {state}, frozen: {frozen}");
-                }
-                let limit = memory_limit(self.id);
-                if self.facts.done("update") && limit.is_some() {
-                    assert_eq!(limit, Some(LIMIT), "{case}: the limit that was set");
+                let frozen = frozen(Some(pid));
+                let limits = Limits::of(&self.kit.root().join(self.id), pid);
+                // One that is stopped may be gone by now.
+                if state != State::Stopping {
+                    assert_eq!(frozen, Some(state == State::Paused), "{case}: {state}, frozen: {frozen:?}");
+                    let limits = limits.unwrap_or_else(|| panic!("{case}: no limits"));
+                    assert!(limits.agree() && !limits.half, "{case}: {limits:?}");
+                    let set = self.facts.done("update");
+                    assert!(
+                        !set || limits.kernel == Some(LIMIT),
+                        "{case}: the limit that was set: {limits:?}"
+                    );
                 }
             }
             (state, None) => panic!("{case}: {state} without a pid"),
@@ -161,11 +194,6 @@ impl Judge<'_> {
     /// It is started, stopped, deleted, and ends as it should where somebody sees it.
     async fn go_on(&self, container: &Container) -> Exit {
         let case = self.case;
-        if case.side != Side::Library || case.course != Course::Plain {
-            let exit = container.status().ended.as_ref().map(|ended| ended.exit);
-            container.delete(true).await.unwrap_or_else(|error| panic!("{case}: {error}"));
-            return exit.unwrap_or(Exit::Signal(9));
-        }
         let good = |what: &str, done: runtime::Result<()>| {
             done.unwrap_or_else(|error| panic!("{case}: {what}: {error}"));
         };
@@ -174,16 +202,30 @@ impl Judge<'_> {
             State::Paused => good("resume", container.resume().await),
             _ => {}
         }
-        if container.status().state != State::Exited {
+        if container.status().state != State::Exited && !case.blind() {
             testkit::wait_until(&format!("{case}: the first line"), || {
                 self.lines().iter().any(|line| line == "first")
             });
         }
-        // A stop that was begun goes on: its signal may be the last one.
-        let begun = self.facts.begun("stop");
-        let ended = container.stop(Signal::TERM, HOUR).await;
+        if container.status().state == State::Running {
+            let left = foreign(container).await;
+            assert!(left.is_empty(), "{case}: left beside the container's own life: {left:?}");
+        }
+        let stubborn = case.course == Course::Stubborn;
+        let grace = match (stubborn, case.blind()) {
+            (true, _) => Duration::from_millis(100),
+            // Nothing says whether it listens by now.
+            (false, true) => Duration::from_secs(2),
+            (false, false) => HOUR,
+        };
+        let ended = container.stop(Signal::TERM, grace).await;
         let ended = ended.unwrap_or_else(|error| panic!("{case}: stop: {error}"));
-        let right = ended.exit == Exit::Code(7) || begun && ended.exit == Exit::Signal(9);
+        // A stop that was begun goes on: its signal may be the last one. After a start that failed it had ended.
+        let may_be_killed = stubborn || case.blind() || self.facts.begun("stop") || !self.facts.done("start");
+        let right = match ended.exit {
+            Exit::Signal(9) => may_be_killed,
+            exit => self.right_exit(&format!("{exit:?}")),
+        };
         assert!(right, "{case}: {ended:?}");
         good("delete", container.delete(false).await);
         ended.exit
@@ -233,32 +275,68 @@ impl Judge<'_> {
 }
 
 /// How many processes are in cgroups that are named after the container.
-fn members(id: &str) -> usize {
+pub(super) fn members(id: &str) -> usize {
     let processes = |group: PathBuf| fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     testkit::marked_cgroups(id).into_iter().map(|group| processes(group).lines().count()).sum()
 }
 
-/// What a file of the container's own cgroup says, in whatever hierarchy it is.
-fn group_file(id: &str, file: &str) -> Option<String> {
-    let groups = testkit::marked_cgroups(id).into_iter();
-    let own = groups.filter(|group| group.ends_with(id) && !group.to_string_lossy().contains("monitor"));
-    own.filter_map(|group| fs::read_to_string(group.join(file)).ok()).next()
+/// What a file of the process's own cgroup says, in whatever hierarchy it is and whoever placed it.
+fn group_file(pid: i32, file: &str) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let mut fields = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    fields.find_map(|(controllers, path)| {
+        fs::read_to_string(format!("/sys/fs/cgroup/{controllers}{path}/{file}")).ok()
+    })
 }
 
-fn frozen(id: &str) -> Option<bool> {
-    let old = group_file(id, "freezer.state").map(|text| text.trim() == "FROZEN");
-    old.or_else(|| group_file(id, "cgroup.freeze").map(|text| text.trim() == "1"))
+fn frozen(pid: Option<i32>) -> Option<bool> {
+    let old = group_file(pid?, "freezer.state").map(|text| text.trim() != "THAWED");
+    old.or_else(|| group_file(pid?, "cgroup.freeze").map(|text| text.trim() == "1"))
 }
 
-fn memory_limit(id: &str) -> Option<u64> {
-    let text = group_file(id, "memory.limit_in_bytes").or_else(|| group_file(id, "memory.max"));
-    text?.trim().parse().ok()
+/// A container's memory limit: by the kernel and by its config.json; None: there is no limit.
+#[derive(Debug)]
+pub(super) struct Limits {
+    kernel: Option<u64>,
+    record: Option<u64>,
+    /// There is a journal of an update that is to be undone.
+    half: bool,
 }
 
-/// Network namespaces that are kept by a mount.
-pub(super) fn kept_namespaces() -> std::collections::BTreeSet<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().filter(|line| line.contains(" net:[")).map(str::to_owned).collect()
+impl Limits {
+    /// None: the process is gone, with its place.
+    pub(super) fn of(dir: &Path, pid: i32) -> Option<Self> {
+        let text = group_file(pid, "memory.limit_in_bytes").or_else(|| group_file(pid, "memory.max"))?;
+        let config = fs::read(dir.join("config.json")).expect("a config.json");
+        let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+        // Version 1 says none by the largest number of pages, version 2 by `max`.
+        let some = |limit: &u64| *limit < 1 << 60;
+        Some(Self {
+            kernel: text.trim().parse().ok().filter(some),
+            record: config["linux"]["resources"]["memory"]["limit"].as_u64().filter(some),
+            half: dir.join("update.json").exists(),
+        })
+    }
+
+    /// All of an update is done, or none, or it is written down what to go back to.
+    pub(super) fn agree(&self) -> bool {
+        self.half || self.kernel == self.record
+    }
+}
+
+/// What runs in a container that is no part of its program, after a while.
+pub(super) async fn foreign(container: &Container) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        let processes = container.processes().await.unwrap_or_default();
+        let own = |command: &str| command.contains("exit 7") || command.starts_with("sleep 3600");
+        let left = processes.into_iter().filter(|process| !own(&process.command) && process.state != 'Z');
+        let left: Vec<String> = left.map(|process| process.command).collect();
+        if left.is_empty() || begin.elapsed() > testkit::deadline() {
+            return left;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Files that only an unfinished write, create or delete has.

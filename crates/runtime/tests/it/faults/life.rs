@@ -7,9 +7,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use model::{Exit, Signal};
+use model::{Exit, Signal, State};
 use runtime::{CheckpointRequest, Container, CreateRequest, ExecRequest, Kind, Runtimes};
 
+use super::judge::{Limits, foreign};
 use super::{Course, FOREIGN, OURS, WITH_CONMON};
 use crate::kit::{self, run};
 
@@ -112,10 +113,15 @@ impl Orders {
         if self.step("start", container.start()).await.is_some() {
             self.line("first").await;
         }
+        let monitor = self.monitor_descriptors();
         self.write(&container, 1).await;
         let resources = serde_json::json!({ "memory": { "limit": 64 << 20 } });
         let resources = serde_json::from_value(resources).expect("resources");
         self.step("update", container.update(resources)).await;
+        let limits = container.status().pid.and_then(|pid| Limits::of(&self.root.join(&self.id), pid));
+        if let Some(limits) = limits.filter(|limits| !limits.agree()) {
+            self.fact(&format!("left {limits:?}"));
+        }
         self.step("pause", container.pause()).await;
         self.step("resume", container.resume()).await;
         self.step("kill", container.kill(Signal::from_number(10).expect("USR1"))).await;
@@ -134,6 +140,7 @@ impl Orders {
                 std::process::Command::new(self.dir.join(OURS)).args(["kill", &self.id, "USR1"]).status();
             self.fact(&format!("killed by the runtime: {kill:?}"));
         }
+        self.beside(&container, monitor).await;
         if let Some(ended) = self.step("stop", container.stop(Signal::TERM, self.grace())).await {
             self.fact(&format!("ended {:?}", ended.exit));
         }
@@ -142,6 +149,39 @@ impl Orders {
             assert!(container.restore(images).await.is_err());
         }
         self.step("delete", container.delete(false)).await;
+    }
+
+    /// Writes down what is beside the container's own life: processes in it, descriptors in its monitor.
+    async fn beside(&self, container: &Container, before: Option<usize>) {
+        if container.status().state == State::Running {
+            for command in foreign(container).await {
+                self.fact(&format!("left {command}"));
+            }
+        }
+        let grown = || Some(self.monitor_descriptors()?.saturating_sub(before?));
+        // The life without a fault comes first, and says how many an exec leaves that are kept for the next.
+        let file = super::grown(&self.dir, self.course);
+        let Ok(text) = fs::read_to_string(&file) else {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            fs::write(&file, grown().unwrap_or(0).to_string()).expect("write");
+            return;
+        };
+        let (kept, begin): (usize, _) = (text.parse().expect("a number"), Instant::now());
+        while let Some(more) = grown().filter(|grown| *grown > kept) {
+            if begin.elapsed() > testkit::deadline() {
+                self.fact(&format!("left in the monitor: {more} descriptors, not {kept}"));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How many the monitor has, if it is alive.
+    fn monitor_descriptors(&self) -> Option<usize> {
+        let record = fs::read(self.root.join(&self.id).join("state.json")).ok()?;
+        let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+        let pid = record["monitor"]["process"]["pid"].as_i64()?;
+        Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
     }
 
     fn grace(&self) -> Duration {
