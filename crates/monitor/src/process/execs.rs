@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::Exit;
+use sys::pidfd::PidFd;
 use sys::solo::{Launch, Reaped};
 
 use super::session::{Session, kill_group, send_signal};
@@ -446,18 +447,32 @@ fn kill_tree(exec: &mut Exec) {
     if exec.pid > 0 {
         kill_group(exec.pid);
     }
-    for pid in descendants {
-        send_signal(pid, KILL);
+    for (pid, start_time) in descendants {
+        // Gone is as good as killed, and its pid may be another's by now.
+        if let Ok(Some(process)) = PidFd::open_verified(pid, start_time) {
+            let _ = process.signal(KILL);
+        }
     }
 }
 
-/// All that descend from `pid`, as far as /proc tells.
-fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = Vec::new();
-    let mut ask = vec![pid];
-    while let Some(parent) = ask.pop() {
-        let children = sys::proc::children(parent).unwrap_or_default();
-        ask.extend(&children);
+/// All that descend from `top`, as far as /proc tells, with their start times. `top` is a child of ours that was not waited
+/// for, so its pid is nobody else's.
+fn descendants(top: i32) -> Vec<(i32, u64)> {
+    let mut found: Vec<(i32, u64)> = Vec::new();
+    let mut ask = vec![(top, None)];
+    while let Some((parent, start_time)) = ask.pop() {
+        let children: Vec<(i32, u64)> = sys::proc::children(parent)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|pid| {
+                Some((pid, sys::proc::stat(pid).ok().filter(|stat| stat.ppid == parent)?.start_time))
+            })
+            .collect();
+        // They are its own if it is who it was.
+        if start_time.is_some_and(|known| sys::proc::start_time(parent).ok() != Some(known)) {
+            continue;
+        }
+        ask.extend(children.iter().map(|&(pid, start_time)| (pid, Some(start_time))));
         found.extend(children);
         if found.len() > 100_000 {
             break;

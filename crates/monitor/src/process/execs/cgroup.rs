@@ -6,8 +6,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sys::pidfd::PidFd;
+
+use super::super::libc_signals::KILL;
 use super::super::oom::{cgroup_path, is_unified};
-use rustix::process::{Pid, Signal, kill_process};
 
 /// How often the freezer is asked whether it has frozen all.
 const FREEZE_TRIES: u32 = 200;
@@ -81,11 +83,21 @@ impl ExecCgroup {
     }
 
     fn kill_members(&self) {
-        let members = std::fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-            // Gone is as good as killed.
-            let _ = kill_process(pid, Signal::KILL);
+        // So many at once are held open.
+        for some in self.members().chunks(256) {
+            let held: Vec<PidFd> = some.iter().filter_map(|&pid| PidFd::open(pid).ok()).collect();
+            // Whose pid is in there still was not another's when it was opened.
+            let still = self.members();
+            for process in held.iter().filter(|process| still.contains(&process.pid())) {
+                // Gone is as good as killed.
+                let _ = process.signal(KILL);
+            }
         }
+    }
+
+    fn members(&self) -> Vec<i32> {
+        let text = std::fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Removes it; false if it has members still.
