@@ -46,7 +46,7 @@ pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
 /// Says what can't be tested here: on stderr, and in the file `WHARF_NOT_TESTED`, from which `cargo xtask test` repeats it at the end.
 /// The test then passes without having shown this.
 pub fn not_tested(what: &str) {
-    let line = format!("NOT TESTED: {what}\n");
+    let line = format!("NOT TESTED: {}\n", what.lines().collect::<Vec<_>>().join("; "));
     eprint!("{line}");
     if let Some(path) = std::env::var_os("WHARF_NOT_TESTED") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
