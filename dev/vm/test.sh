@@ -86,6 +86,13 @@ account() {
     grep -E '^ *(FAIL|TRY [0-9]+ FAIL|TIMEOUT|SIGABRT|FLAKY)|NOT TESTED' "$log" | cut -c1-200 | sort -u | sed 's/^ */    /' || true
 }
 
+# guest GROUP…: runs them at once in a guest; fails if its kernel panicked, as the emulator's do now and then.
+guest() {
+    "$vm/run.sh" -t "$VM_TEST_SECONDS" -s "$here:$here:ro" -s "$out/logs:/var/tmp/logs" -e WHARF_TEST_SLOW=10 \
+        -- "$out/guest/suite" "$@" >"$out/logs/guest.log" 2>&1 || true
+    ! grep -q 'Kernel panic' "$out/logs/guest.log" || { cp "$out/logs/guest.log" "$out/logs/panic.log"; return 1; }
+}
+
 # batch GROUP,GROUP…
 batch() {
     local group begin=$SECONDS status names used
@@ -94,9 +101,9 @@ batch() {
         status=0
         "$vm/reboot.sh" >"$out/logs/reboot.log" 2>&1 || status=$?
         echo "$status $((SECONDS - begin))" >"$out/logs/reboot.status"
-    else
-        "$vm/run.sh" -t "$VM_TEST_SECONDS" -s "$here:$here:ro" -s "$out/logs:/var/tmp/logs" -e WHARF_TEST_SLOW=10 \
-            -- "$out/guest/suite" "${names[@]}" >"$out/logs/guest.log" 2>&1 || true
+    elif ! guest "${names[@]}"; then
+        echo "    the guest's kernel panicked ($out/logs/panic.log); once more in another"
+        guest "${names[@]}" || true
     fi
     local log=guest
     [[ $1 != reboot ]] || log=reboot
