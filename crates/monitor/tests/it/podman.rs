@@ -83,7 +83,8 @@ impl Podman {
     fn command(&self, args: &[&str]) -> Command {
         let head = self.head();
         let mut command = Command::new(&head[0]);
-        command.args(&head[1..]).args(args).stdin(Stdio::null());
+        // conmon before 2.1.13 leaves its oom file in the working directory.
+        command.args(&head[1..]).args(args).stdin(Stdio::null()).current_dir(self.dir.path());
         command
     }
 
