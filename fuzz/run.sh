@@ -14,8 +14,9 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 # With a target named, the flags don't reach build scripts and macros.
 triple=x86_64-unknown-linux-gnu
 target=${CARGO_TARGET_DIR:-target}
-# 3: can't be built here (no C++ compiler, a toolchain that does not know the flags): the caller goes on without.
-cargo build -q --release --target "$triple" || { echo "NOT TESTED: fuzzing guided by coverage: libFuzzer or the targets can't be built"; exit 3; }
+# 3: libFuzzer can't be built here (no C++ compiler, a toolchain that does not know the flags): the caller goes on without.
+cargo build -q --release --target "$triple" --package libfuzzer-sys || { echo "NOT TESTED: fuzzing guided by coverage: libFuzzer can't be built"; exit 3; }
+cargo build -q --release --target "$triple"
 if [ $# -eq 0 ]; then
   for file in targets/*.rs; do set -- "$@" "$(basename "$file" .rs)"; done
 fi

@@ -82,9 +82,18 @@ const DENIED: &str = "add_key keyctl request_key userfaultfd nfsservctl uselib u
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (sched.h).
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
-/// AF_ALG and AF_VSOCK (socket.h): the kernel's crypto, and the hypervisor.
-const AF_ALG: u64 = 38;
-const AF_VSOCK: u64 = 40;
+/// The families of sockets below 48, as a mask and what is left by it, without AF_ALG, 38, and AF_VSOCK, 40 (socket.h): the kernel's
+/// crypto, and the hypervisor. The masks have 32 bits: the kernel takes a family as an int, and a comparison of all 64 would let
+/// those two through with anything above them.
+const FAMILIES: [(u64, u64); 7] = [
+    (0xffff_ffe0, 0),
+    (0xffff_fffc, 32),
+    (0xffff_fffe, 36),
+    (0xffff_ffff, 39),
+    (0xffff_ffff, 41),
+    (0xffff_fffe, 42),
+    (0xffff_fffc, 44),
+];
 /// PER_LINUX, PER_LINUX32 and UNAME26 of either, and the question (personality.h).
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -105,8 +114,8 @@ pub fn default_profile(capabilities: &[&str]) -> LinuxSeccomp {
     } else {
         syscalls.push(rule(&["clone"], NEW_NAMESPACES, 0, "SCMP_CMP_MASKED_EQ"));
     }
-    for (value, op) in [(AF_ALG, "SCMP_CMP_LT"), (AF_ALG + 1, "SCMP_CMP_EQ"), (AF_VSOCK, "SCMP_CMP_GT")] {
-        syscalls.push(rule(&["socket"], value, 0, op));
+    for (mask, left) in FAMILIES {
+        syscalls.push(rule(&["socket"], mask, left, "SCMP_CMP_MASKED_EQ"));
     }
     for personality in PERSONALITIES {
         syscalls.push(rule(&["personality"], personality, 0, "SCMP_CMP_EQ"));
@@ -166,6 +175,23 @@ mod tests {
             assert!(seen.contains(name), "{name}");
         }
         assert!(!seen.contains("clone3") && !seen.contains("clone") && !seen.contains("socket"));
+    }
+
+    #[test]
+    fn a_family_of_sockets_is_told_by_32_bits() {
+        let profile = default_profile(&[]);
+        let rules: Vec<_> =
+            profile.syscalls.iter().filter(|rule| rule.names.iter().any(|name| name == "socket")).collect();
+        for family in 0..64u64 {
+            for above in [0, 1 << 32, u64::MAX << 32] {
+                let allowed = rules.iter().any(|rule| {
+                    let arg = &rule.args[0];
+                    assert_eq!((arg.index, arg.op.as_str()), (0, "SCMP_CMP_MASKED_EQ"));
+                    (family | above) & arg.value == arg.value_two
+                });
+                assert_eq!(allowed, family < 48 && family != 38 && family != 40, "{:#x}", family | above);
+            }
+        }
     }
 
     #[test]
