@@ -55,7 +55,6 @@ bench_needs() {
 
 fuzz_needs() {
     test_needs
-    echo g++ g++
 }
 
 image_needs() {
@@ -83,6 +82,8 @@ optional() {
     [[ $group == run || $group == image ]] || cat <<-'END'
 		criu criu
 	END
+    # Without it, make fuzz goes on with generated input.
+    [[ $group != fuzz ]] || echo g++ g++
 }
 
 is_there() {
@@ -108,7 +109,11 @@ install_packages() {
     mapfile -t wanted < <("${group}_needs" | missing)
     mapfile -t extra < <(optional | missing)
     ((${#wanted[@]} + ${#extra[@]} > 0)) || return 0
-    is_there apt-get || die "no apt-get here; install by hand: ${wanted[*]}"
+    is_there apt-get || {
+        ((${#wanted[@]} == 0)) || die "no apt-get here; install by hand: ${wanted[*]}"
+        log "NOT TESTED: what needs ${extra[*]}: no apt-get here"
+        return 0
+    }
     log "installing ${wanted[*]} ${extra[*]}"
     "${as_root[@]}" apt-get update -q >&2 || log "apt-get update failed; trying with the lists that are there"
     ((${#wanted[@]} == 0)) || apt "${wanted[@]}"

@@ -184,9 +184,13 @@ pub(crate) fn set_rlimit(pid: Option<i32>, limit: &Rlimit) -> Result<()> {
 
 /// The last of the variables of one name, in their order: getenv(3) takes the first, and whoever adds one means to override.
 fn last_of_each(env: &[CString]) -> Vec<CString> {
-    let name = |entry: &CString| entry.to_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
-    let mut seen = std::collections::HashSet::with_capacity(env.len());
-    let mut kept: Vec<CString> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    let (mut seen, mut kept) =
+        (std::collections::HashSet::with_capacity(env.len()), Vec::with_capacity(env.len()));
+    for entry in env.iter().rev() {
+        if seen.insert(entry.to_bytes().split(|byte| *byte == b'=').next()) {
+            kept.push(entry.clone());
+        }
+    }
     kept.reverse();
     kept
 }

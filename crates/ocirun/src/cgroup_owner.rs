@@ -7,8 +7,8 @@ use sys::mount_attr;
 use crate::namespaces::Kind;
 use crate::plan::{InitPlan, What};
 
-/// Whoever the program runs as, as the host sees it. Only if
-/// it may change its cgroups: they are mounted for writing, and seen through a cgroup namespace of the container's own.
+/// Whoever the program runs as, as the host sees it. Only if it may change its cgroups: they are mounted for writing, and
+/// seen through a cgroup namespace of the container's own.
 pub(crate) fn of(plan: &InitPlan) -> Option<u32> {
     let writable = plan.mounts.iter().any(|mount| {
         let read_only = (mount.options.set | mount.options.rec_set) & mount_attr::RDONLY != 0;
@@ -25,10 +25,7 @@ pub(crate) fn of(plan: &InitPlan) -> Option<u32> {
     }
     // Of a user namespace that is joined, the maps are not ours to know.
     let mut maps = plan.uid_maps.iter().filter(|_| plan.namespaces.is_new(Kind::User));
-    maps.find_map(|map| {
-        let offset = user.checked_sub(map.container_id).filter(|offset| *offset < map.size)?;
-        map.host_id.checked_add(offset)
-    })
+    maps.find_map(|map| map.outside(user))
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use sys::spawn::SingleThread;
 
 use crate::cgroup::{Cgroup, Driver, Layout, Place, Request, systemd};
 use crate::cgroup_owner;
-use crate::cli::send_pidfd;
 use crate::clone;
 use crate::error::{Error, Result, point};
 use crate::exec::CgroupFiles;
@@ -454,6 +453,14 @@ fn died(undo: &Undo<'_>) -> Error {
         how = format!("killed by signal {signal}, perhaps for want of memory");
     }
     Error::Step(format!("start init: {how}"))
+}
+
+/// Sends the pidfd of a process over `socket`, with runc's word for what kind of process it is.
+pub(crate) fn send_pidfd(socket: Option<OwnedFd>, process: &PidFd, kind: &str) -> Result<()> {
+    if let Some(socket) = socket {
+        sys::socket::send_with_fds(socket, kind.as_bytes(), &[process.as_fd()])?;
+    }
+    Ok(())
 }
 
 /// Writes `pid` for conmon and its like, who wait for the file: it is whole when it is there.

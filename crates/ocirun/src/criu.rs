@@ -263,6 +263,8 @@ pub(crate) fn error_in(log: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
     use super::*;
 
     fn text(args: &[OsString]) -> String {
@@ -374,5 +376,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(first_error(&log).as_deref(), Some("vdso: no luck"));
+        // What lies behind the limit is not read.
+        let mut file = std::fs::File::create(&log).unwrap();
+        file.set_len(LOG_MAX).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(b"\n(00.1) Error (criu/x.c:12): too late\n").unwrap();
+        assert_eq!(first_error(&log), None);
     }
 }

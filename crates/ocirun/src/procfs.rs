@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
 use sys::{Ctx, Error, Result};
 
 /// `PROC_SUPER_MAGIC` of statfs(2).
-const MAGIC: u64 = 0x9fa0;
+pub(crate) const MAGIC: u64 = 0x9fa0;
 /// The inode of procfs's root.
 const ROOT_INODE: u64 = 1;
 

@@ -3,37 +3,29 @@
 //! Rootless engines call the runtime as root of a user namespace of theirs: it may mount, and makes no cgroup but where the
 //! host has let its user.
 
+use model::oci::LinuxIdMapping;
+
 use crate::cgroup::Rights;
 
 /// The map of the first user namespace: all ids as they are.
-const INITIAL: [Entry; 1] = [Entry { inside: 0, outside: 0, size: u32::MAX }];
+const INITIAL: [LinuxIdMapping; 1] = [LinuxIdMapping { container_id: 0, host_id: 0, size: u32::MAX }];
 
-/// A line of /proc/PID/uid_map (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    inside: u32,
-    outside: u32,
-    size: u32,
-}
-
-fn parse(text: &str) -> Vec<Entry> {
+/// The lines of /proc/PID/uid_map (user_namespaces(7)).
+fn parse(text: &str) -> Vec<LinuxIdMapping> {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
-        Some(Entry { inside: numbers.next()??, outside: numbers.next()??, size: numbers.next()?? })
+        let (container_id, host_id, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(LinuxIdMapping { container_id, host_id, size })
     };
     text.lines().filter_map(line).collect()
 }
 
 /// What `id` is outside of the namespace; itself where nothing maps it.
-fn outside(map: &[Entry], id: u32) -> u32 {
-    let of = |entry: &Entry| {
-        let offset = id.checked_sub(entry.inside).filter(|offset| *offset < entry.size)?;
-        entry.outside.checked_add(offset)
-    };
-    map.iter().find_map(of).unwrap_or(id)
+fn outside(maps: &[LinuxIdMapping], id: u32) -> u32 {
+    maps.iter().find_map(|map| map.outside(id)).unwrap_or(id)
 }
 
-fn own_map() -> Vec<Entry> {
+fn own_map() -> Vec<LinuxIdMapping> {
     // A kernel without user namespaces has no such file.
     std::fs::read_to_string("/proc/self/uid_map").map_or_else(|_| INITIAL.to_vec(), |text| parse(&text))
 }

@@ -91,6 +91,15 @@ pub struct LinuxIdMapping {
     pub size: u32,
 }
 
+impl LinuxIdMapping {
+    /// What `id` is outside; none if it is not in the range.
+    #[must_use]
+    pub fn outside(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container_id).filter(|offset| *offset < self.size)?;
+        self.host_id.checked_add(offset)
+    }
+}
+
 /// Programs run at points of the container's life.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -3,12 +3,11 @@
 //! From 3 on come those of socket activation (`LISTEN_FDS`, sd_listen_fds(3)), then those of `--preserve-fds`.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use sys::Ctx as _;
-use sys::pidfd::PidFd;
-use sys::socket::{Blocking, Kind, connect, send_with_fds};
+use sys::socket::{Blocking, Kind, connect};
 
 use super::{text_of, usage};
 use crate::error::{Error, Result};
@@ -80,14 +79,6 @@ impl Sockets {
 /// The path that an option has as its value.
 pub(super) fn path(parser: &mut lexopt::Parser) -> Result<PathBuf> {
     Ok(parser.value().map_err(usage)?.into())
-}
-
-/// Sends the pidfd of a process over `socket`, with runc's word for what kind of process it is.
-pub(crate) fn send_pidfd(socket: Option<OwnedFd>, process: &PidFd, kind: &str) -> Result<()> {
-    let Some(socket) = socket else { return Ok(()) };
-    let fds: [BorrowedFd<'_>; 1] = [process.as_fd()];
-    send_with_fds(socket, kind.as_bytes(), &fds)?;
-    Ok(())
 }
 
 #[cfg(test)]

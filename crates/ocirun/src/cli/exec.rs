@@ -12,8 +12,8 @@ use sys::{Ctx as _, durable};
 
 use super::descriptors::{self, Sockets};
 use super::foreground::{Relay, Terminal};
-use super::{log, send_pidfd, switch, text, text_of, usage};
-use crate::create::{Context, write_pid_file};
+use super::{log, switch, text, text_of, usage};
+use crate::create::{Context, send_pidfd, write_pid_file};
 use crate::error::{Error, Result};
 use crate::exec::{Streams, Target, inherit};
 use crate::process::ProcessPlan;

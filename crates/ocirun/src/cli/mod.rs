@@ -26,7 +26,6 @@ use crate::sdnotify::{self, Notify};
 use crate::start;
 
 use descriptors::Sockets;
-pub(crate) use descriptors::send_pidfd;
 pub use options::Globals;
 pub(crate) use report::print;
 pub(crate) use usage as one_line_usage;

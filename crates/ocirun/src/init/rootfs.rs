@@ -18,12 +18,11 @@ use crate::mounts::options::{self, MountOptions};
 use crate::mounts::prepare;
 use crate::namespaces::Kind;
 use crate::plan::{InitPlan, PlannedMount, Sysctl, What};
-use crate::procfs::Procfs;
+use crate::procfs::{self, Procfs};
 
 const SLAVE: u64 = libc::MS_SLAVE;
 const PRIVATE: u64 = libc::MS_PRIVATE;
-/// `f_type` of statfs(2).
-const PROC_MAGIC: u64 = 0x9fa0;
+/// `f_type` of statfs(2) for sysfs.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// Makes the container's root what this process sees as `/`; gives its terminal, if it has one.
@@ -252,7 +251,7 @@ fn take_away(path: &Path) -> Result<()> {
     }
     // Gone with the mount that it was on, and with others this way.
     let kind = rustix::fs::statfs(path).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
-    if !kind.is_ok_and(|kind| matches!(kind, PROC_MAGIC | SYSFS_MAGIC)) {
+    if !kind.is_ok_and(|kind| matches!(kind, procfs::MAGIC | SYSFS_MAGIC)) {
         return Ok(());
     }
     mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).ctx("cover", path)

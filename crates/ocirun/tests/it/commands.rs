@@ -50,31 +50,27 @@ fn run_gives_the_programs_output_and_status_and_leaves_nothing() {
 
 #[test]
 fn run_hands_signals_on() {
-    let (oci, bundle) =
-        (Oci::new(), Bundle::shell("relay", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"));
+    run_hands_on("TERM");
+}
+
+/// To a program that answers it by status 9, with which `run` ends then, too.
+fn run_hands_on(signal: &str) {
+    let script = format!("trap 'exit 9' {signal}; echo ready; while :; do sleep 0.05; done");
+    let (oci, bundle) = (Oci::new(), Bundle::shell("relay", &script));
     let out = bundle.path().join("out");
     let mut command = oci.command();
     command.args(["run", "--bundle", &bundle.path().to_string_lossy(), bundle.id()]);
     let mut child = command.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
     wait_until("the trap", || fs::read_to_string(&out).unwrap().contains("ready"));
-    let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    let kill = format!("kill -{signal} {}", child.id());
+    assert!(std::process::Command::new("bash").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(9), "{signal}");
 }
 
 #[test]
 fn run_hands_on_real_time_signals_too() {
-    let (oci, bundle) =
-        (Oci::new(), Bundle::shell("relayrt", "trap 'exit 9' 37; echo ready; while :; do sleep 0.05; done"));
-    let out = bundle.path().join("out");
-    let mut command = oci.command();
-    command.args(["run", "--bundle", &bundle.path().to_string_lossy(), bundle.id()]);
-    let mut child = command.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
-    wait_until("the trap", || fs::read_to_string(&out).unwrap().contains("ready"));
     // What asks a systemd in a container to halt.
-    let kill = format!("kill -37 {}", child.id());
-    assert!(std::process::Command::new("bash").args(["-c", &kill]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    run_hands_on("37");
 }
 
 #[test]

@@ -72,6 +72,14 @@ impl Oci {
         self.root.join("state")
     }
 
+    /// `verb` of the bundle under strace, which has the arguments `strace`.
+    pub(crate) fn under_strace(&self, strace: &[&str], verb: &str, bundle: &Bundle) -> Command {
+        let mut command = Command::new(testkit::require("strace"));
+        command.arg("-f").args(strace).arg(&self.program).arg("--root").arg(self.root());
+        command.args([verb, "--bundle"]).arg(bundle.path()).arg(bundle.id());
+        command
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.root()).stdin(Stdio::null());

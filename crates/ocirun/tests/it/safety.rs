@@ -324,17 +324,8 @@ fn no_code_of_the_image_runs_before_the_program() {
         fs::write(root.join(name), "not a library").unwrap();
     }
     let trace = bundle.path().join("trace");
-    let output = std::process::Command::new(testkit::require("strace"))
-        .args(["-f", "-e", "trace=open,openat,openat2", "-o"])
-        .arg(&trace)
-        .arg(env!("CARGO_BIN_EXE_wharf-oci"))
-        .arg("--root")
-        .arg(oci.root())
-        .args(["run", "--bundle"])
-        .arg(bundle.path())
-        .arg(bundle.id())
-        .output()
-        .unwrap();
+    let opens = ["-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()];
+    let output = oci.under_strace(&opens, "run", &bundle).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "/srv/www\n", "{output:?}");
     let trace = fs::read_to_string(&trace).unwrap();
     assert!(trace.contains("passwd") && !trace.contains("nss"), "nsswitch.conf or a module was opened");

@@ -242,16 +242,8 @@ fn a_moved_root_leaves_no_procfs_of_the_host_wherever_it_is() {
 #[test]
 fn a_kernel_that_is_too_old_is_named() {
     let (oci, bundle) = (Oci::new(), Bundle::sleeper("old"));
-    let output = std::process::Command::new(testkit::require("strace"))
-        .args(["-f", "-o", "/dev/null", "-e", "inject=mount_setattr:error=ENOSYS"])
-        .arg(env!("CARGO_BIN_EXE_wharf-oci"))
-        .arg("--root")
-        .arg(oci.root())
-        .args(["create", "--bundle"])
-        .arg(bundle.path())
-        .arg(bundle.id())
-        .output()
-        .unwrap();
+    let old = ["-o", "/dev/null", "-e", "inject=mount_setattr:error=ENOSYS"];
+    let output = oci.under_strace(&old, "create", &bundle).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said, "check kernel: older than Linux 5.12 (no mount_setattr(2))\n");
     assert!(!oci.root().join(bundle.id()).exists());

@@ -192,6 +192,18 @@ fn values_survive_the_wire() {
     }
 }
 
+fn request<'a>(resources: &'a LinuxResources, annotations: &'a BTreeMap<String, String>) -> Request<'a> {
+    Request {
+        id: "c1",
+        cgroups_path: None,
+        resources,
+        annotations,
+        driver: crate::cgroup::Driver::Systemd,
+        rights: crate::cgroup::Rights::Root,
+        owner: None,
+    }
+}
+
 #[test]
 fn a_scope_has_its_limits() {
     let resources: LinuxResources = serde_json::from_value(serde_json::json!({
@@ -201,15 +213,7 @@ fn a_scope_has_its_limits() {
     }))
     .unwrap();
     let annotations = BTreeMap::from([("org.systemd.property.TimeoutStopSec".to_owned(), "2".to_owned())]);
-    let request = Request {
-        id: "c1",
-        cgroups_path: None,
-        resources: &resources,
-        annotations: &annotations,
-        driver: crate::cgroup::Driver::Systemd,
-        rights: crate::cgroup::Rights::Root,
-        owner: None,
-    };
+    let request = request(&resources, &annotations);
     let properties = properties::start(&unit(), &request, 42, true).unwrap();
     let get = |name: &str| properties.iter().find(|p| p.0 == name).map(|p| p.1.clone());
     let expected = [
@@ -249,15 +253,7 @@ fn annotations_are_used_or_told() {
         .chain([("other".to_owned(), "x".to_owned())])
         .collect();
     let resources = LinuxResources::default();
-    let request = Request {
-        id: "c1",
-        cgroups_path: None,
-        resources: &resources,
-        annotations: &annotations,
-        driver: crate::cgroup::Driver::Systemd,
-        rights: crate::cgroup::Rights::Root,
-        owner: None,
-    };
+    let request = request(&resources, &annotations);
     let properties = properties::start(&unit(), &request, 42, true).unwrap();
     let all = |name: &str| properties.iter().filter(|p| p.0 == name).map(|p| p.1.clone()).collect::<Vec<_>>();
     assert_eq!(all("After"), [Value::Array("s", vec![Value::Str("crio.service".into())])]);
