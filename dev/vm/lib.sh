@@ -81,6 +81,9 @@ vm_kernel_args() {
         rcupdate.rcu_expedited=1
         # The emulated CPUs stall whenever the host is busy.
         nowatchdog rcupdate.rcu_cpu_stall_suppress=1
+        # The others come when the agent starts: while the kernel boots it patches its own code, and QEMU's translator
+        # may run the breakpoint of such a patch on another processor after the patch is done: the kernel panics.
+        maxcpus=1
         lsm=landlock,lockdown,yama,apparmor,bpf
     )
     printf '%s ' "${args[@]}" "$VM_APPEND"

@@ -10,7 +10,7 @@ use model::harness::Target;
 use crate::cli::high::{self, Around};
 use crate::cli::{Command, Low};
 use crate::control::protocol::{Reply, Request, decode, encode};
-use crate::logs::{lines, spec};
+use crate::logs::{self, spec};
 use crate::process::ctl::Lines;
 use crate::process::execs::command;
 use crate::process::notify;
@@ -22,16 +22,28 @@ pub const ALL: &[(&str, Target)] = &[
     ("container_output", container_output),
     ("control_message", control_message),
     ("ctl_lines", ctl_lines),
+    ("journal_entry", journal_entry),
     ("log_path", log_path),
     ("notify_message", notify_message),
     ("pin_command_line", pin_command_line),
     ("process_spec", process_spec),
     ("runtime_log", runtime_log),
+    ("written_log", written_log),
 ];
 
-/// What a container writes.
+/// What a container writes, cut into lines.
 pub fn container_output(bytes: &[u8]) {
-    lines::look_at(bytes);
+    logs::harness::cut(bytes);
+}
+
+/// What a container writes, as entries of the journal.
+pub fn journal_entry(bytes: &[u8]) {
+    logs::harness::journal(bytes);
+}
+
+/// What a container writes, in its log's file.
+pub fn written_log(bytes: &[u8]) {
+    logs::harness::file(bytes);
 }
 
 /// What a container says to systemd through the proxy.

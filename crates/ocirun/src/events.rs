@@ -18,8 +18,16 @@ use crate::error::{Error, Result};
 use crate::lifecycle::with_cgroup;
 use crate::record::Dir;
 
-/// Runs the command.
-pub(crate) fn run(context: &Context, parser: &mut lexopt::Parser) -> Result<()> {
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    id: String,
+    once: bool,
+    interval: Duration,
+}
+
+/// Reads the command line.
+pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
     let (mut id, mut once, mut interval) = (None, false, Duration::from_secs(5));
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -30,6 +38,12 @@ pub(crate) fn run(context: &Context, parser: &mut lexopt::Parser) -> Result<()> 
         }
     }
     let id = id.ok_or_else(|| Error::Usage("events of container: no container id was given".to_owned()))?;
+    Ok(Options { id, once, interval })
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &Context, options: Options) -> Result<()> {
+    let Options { id, once, interval } = options;
     let dir = Dir::of(&context.root, &id)?;
     let record = dir.read()?;
     let Some(init) = record.init()? else {

@@ -26,6 +26,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("device_list", device_list),
     ("exec_command_line", exec_command_line),
     ("mount_options", mount_options),
+    ("oci_command_line", command_line),
     ("oci_config", config),
     ("oci_process", process),
     ("oci_record", record),
@@ -95,10 +96,18 @@ pub fn criu_log(bytes: &[u8]) {
     }
 }
 
-/// The command line of `exec`: arguments end in NUL.
+/// The whole command line, up to what would be done: arguments end in NUL.
+pub fn command_line(bytes: &[u8]) {
+    crate::cli::look_at(arguments(bytes));
+}
+
+/// The command line of `exec`, up to the process that would run.
 pub fn exec_command_line(bytes: &[u8]) {
-    let arguments = bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    crate::cli::exec::look_at(arguments.collect());
+    crate::cli::exec::look_at(arguments(bytes));
+}
+
+fn arguments(bytes: &[u8]) -> Vec<OsString> {
+    bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
 }
 
 /// Our own record.

@@ -37,8 +37,18 @@ const SIZES: [(&str, &str, &str); 5] = [
 /// Options that are words.
 const WORDS: [(&str, &str, &str); 2] = [("cpuset-cpus", "cpu", "cpus"), ("cpuset-mems", "cpu", "mems")];
 
-/// Runs the command.
-pub(crate) fn run(context: &Context, parser: &mut lexopt::Parser) -> Result<()> {
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    id: String,
+    /// Where the change is; - for standard input.
+    file: Option<PathBuf>,
+    /// The change as options say it, which counts where there is no file.
+    change: Map<String, Json>,
+}
+
+/// Reads the command line.
+pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
     let (mut id, mut file, mut change) = (None, None, Map::new());
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -59,11 +69,16 @@ pub(crate) fn run(context: &Context, parser: &mut lexopt::Parser) -> Result<()> 
         }
     }
     let id = id.ok_or_else(|| Error::Usage("update container: no container id was given".to_owned()))?;
-    let mut change = Json::Object(change);
-    if let Some(file) = file {
-        change = read(&file)?;
-    }
-    update(context, &id, &change)
+    Ok(Options { id, file, change })
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &Context, options: Options) -> Result<()> {
+    let change = match options.file {
+        Some(file) => read(&file)?,
+        None => Json::Object(options.change),
+    };
+    update(context, &options.id, &change)
 }
 
 fn field(name: &str, parser: &mut lexopt::Parser) -> Result<(&'static str, &'static str, Json)> {

@@ -58,14 +58,14 @@ struct Seen {
 
 /// Tells one state.json from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Mark {
+pub(crate) struct Mark {
     inode: u64,
     mtime: (i64, i64),
     size: i64,
 }
 
 impl Mark {
-    fn of(dir: &Dir) -> Option<Self> {
+    pub(crate) fn of(dir: &Dir) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = std::fs::metadata(dir.state()).ok()?;
         let size = i64::try_from(meta.size()).unwrap_or(i64::MAX);
@@ -80,8 +80,8 @@ impl std::fmt::Debug for Container {
 }
 
 impl Container {
-    pub(crate) fn new(runtimes: Arc<Inner>, dir: Dir, record: Record) -> Self {
-        let mark = Mark::of(&dir).unwrap_or_default();
+    /// `mark` is of before `record` was read: what replaced it meanwhile is read with the next look.
+    pub(crate) fn new(runtimes: Arc<Inner>, dir: Dir, record: Record, mark: Mark) -> Self {
         let seen = Seen { status: Arc::new(record.status()), record: Arc::new(record), mark };
         let shared = Shared {
             dir,

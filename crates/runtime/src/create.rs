@@ -24,7 +24,7 @@ use crate::cgroups::Group;
 use crate::cleanup::{release_name, remove_dir, remove_tree, undo_create};
 use crate::clock::{boot_id, now_ns};
 use crate::config::CgroupManager;
-use crate::container::Locked;
+use crate::container::{Locked, Mark};
 use crate::dir::Dir;
 use crate::driver::Driver;
 use crate::event::Happened;
@@ -332,7 +332,8 @@ impl Creation<'_> {
 
     /// The commit point: from here on it is a container.
     fn commit(self, lock: FileLock) -> Result<Container> {
-        let container = Container::new(self.inner.clone(), self.dir.clone(), self.record.clone());
+        let container =
+            Container::new(self.inner.clone(), self.dir.clone(), self.record.clone(), Mark::default());
         let mut before = self.record.clone();
         before.state = State::Creating;
         let mut locked = Locked::adopt(container.clone(), OP, before, lock);

@@ -1,5 +1,7 @@
 //! Execs: programs in a running container, with their output collected or live.
 
+use std::time::Duration;
+
 use model::Exit;
 
 use crate::attach::{Attached, Output};
@@ -14,6 +16,9 @@ mod spec;
 
 pub(crate) use session::sweep;
 pub(crate) use spec::build;
+
+/// How long after its time-out an exec may take to be killed: longer than our monitor waits before it tells.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A program that runs in a container. Dropping it before its end kills it with all that it started.
 #[derive(Debug)]
@@ -100,8 +105,17 @@ impl Container {
     /// the time is up, the program is killed with all that it started.
     ///
     /// # Errors
-    /// [`Error::State`] unless it is running; [`Error::Invalid`]; [`Error::Runtime`] when it can't be run.
+    /// [`Error::State`] unless it is running; [`Error::Invalid`]; [`Error::Runtime`] when it can't be run;
+    /// [`Error::Timeout`] when the time is up before it began, or it is killed and does not end, as in a paused container.
     pub async fn exec_sync(&self, request: ExecRequest) -> Result<ExecOutput> {
+        let Some(timeout) = request.timeout else { return self.run_to_end(request).await };
+        let limit = timeout.saturating_add(LINGER);
+        tokio::time::timeout(limit, self.run_to_end(request)).await.unwrap_or_else(|_| {
+            Err(Error::Timeout { op: "exec", object: self.id().to_string(), after: timeout })
+        })
+    }
+
+    async fn run_to_end(&self, request: ExecRequest) -> Result<ExecOutput> {
         let mut exec = self.exec(request, ExecStreams::default()).await?;
         let mut output = ExecOutput { stdout: Vec::new(), stderr: Vec::new(), exit: Exit::Lost };
         // The monitor closes the connection when the program has ended and its output is passed on.

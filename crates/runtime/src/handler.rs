@@ -134,11 +134,7 @@ impl Handler {
                 Error::Runtime { object, message, .. } => Error::unsupported(op, object, message),
                 other => other,
             })?;
-            match serde_json::from_slice::<Value>(&answer) {
-                Ok(value) if value.is_object() => Ok(Arc::new(value)),
-                Ok(_) => Err(Error::invalid(op, self.name(), "answers no JSON object")),
-                Err(error) => Err(Error::invalid(op, self.name(), format!("answers no JSON: {error}"))),
-            }
+            parse_features(&answer).map(Arc::new).map_err(|cause| Error::invalid(op, self.name(), cause))
         };
         self.features.get_or_try_init(ask).await.cloned()
     }
@@ -197,6 +193,15 @@ pub(crate) fn parse_version(answer: &[u8]) -> Option<Version> {
         spec,
         text: text.trim_end().to_owned(),
     })
+}
+
+/// A document of features.md.
+pub(crate) fn parse_features(answer: &[u8]) -> std::result::Result<Value, String> {
+    match serde_json::from_slice::<Value>(answer) {
+        Ok(value) if value.is_object() => Ok(value),
+        Ok(_) => Err("answers no JSON object".to_owned()),
+        Err(error) => Err(format!("answers no JSON: {error}")),
+    }
 }
 
 #[cfg(test)]

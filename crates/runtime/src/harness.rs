@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::event::Event;
 use crate::record::Record;
 use crate::request::{CreateRequest, ExecRequest, ExecStreams, Size};
-use crate::{bundle, driver, exec, handler, limits, logs, monitor, stream};
+use crate::{bundle, driver, exec, handler, limits, logs, monitor, recover, stream, update};
 
 /// All of them, by the names of the fuzz targets.
 pub const ALL: &[(&str, Target)] = &[
@@ -41,6 +41,9 @@ pub fn runtime_answer(bytes: &[u8]) {
     if let Some(version) = handler::parse_version(bytes) {
         assert!(version.version.starts_with(|first: char| first.is_ascii_digit()));
     }
+    for cause in [recover::started(bytes).err(), handler::parse_features(bytes).err()].into_iter().flatten() {
+        assert!(cause.lines().count() == 1, "{cause:?}");
+    }
     if let Some(message) = driver::errors_in(bytes) {
         driver::says_gone(&message);
     }
@@ -51,6 +54,9 @@ pub fn library_records(bytes: &[u8]) {
     written_again::<Record>(bytes);
     written_again::<Event>(bytes);
     written_again::<ExitRecord>(bytes);
+    if let Ok((limits, config)) = update::read_journal(bytes) {
+        assert!(config.is_none() || serde_json::to_value(&limits).is_ok_and(|limits| limits.is_object()));
+    }
 }
 
 /// Whether these bytes are a container's record; for those who count instructions.

@@ -28,12 +28,13 @@ impl Container {
             }
             if signal == Signal::KILL && record.state == State::Paused {
                 let resumed = container.driver().run(OP, ["resume", record.id.as_str()], &[]);
-                // On cgroup v2 it dies frozen, perhaps before it could be thawed.
+                // On cgroup v2 it dies frozen, perhaps before it could be thawed; or somebody else thawed it.
                 let dead = || match record.hold_init() {
                     Ok(Some(init)) => init.is_dead().unwrap_or(false),
                     held => held.is_ok(),
                 };
                 if let Err(error) = resumed
+                    && crate::pause::frozen(&record)
                     && !dead()
                 {
                     return Err(error);

@@ -11,8 +11,8 @@ impl Container {
     /// Freezes all processes of the container.
     ///
     /// # Errors
-    /// [`crate::Error::State`] unless it is running; [`crate::Error::Runtime`] when the runtime can't, and
-    /// then it is running still.
+    /// [`crate::Error::State`] unless it is running; [`crate::Error::Runtime`] when the runtime can't, or
+    /// its state can't be written: then it is running still.
     pub async fn pause(&self) -> Result<()> {
         self.locked("pause", |locked| {
             locked.require(&[State::Running])?;
@@ -26,8 +26,9 @@ impl Container {
                 }
                 return Err(error);
             }
-            crate::point("pause.after-run")?;
-            locked.transition(Transition::Paused, Happened::Paused, |_| {})
+            let done = crate::point("pause.after-run")
+                .and_then(|()| locked.transition(Transition::Paused, Happened::Paused, |_| {}));
+            done.inspect_err(|_| go_back(&container))
         })
         .await
     }
@@ -35,17 +36,33 @@ impl Container {
     /// Lets the processes of a paused container go on.
     ///
     /// # Errors
-    /// [`crate::Error::State`] unless it is paused; [`crate::Error::Runtime`] when the runtime can't.
+    /// [`crate::Error::State`] unless it is paused; [`crate::Error::Runtime`] when the runtime can't. When its
+    /// state can't be written it is paused still.
     pub async fn resume(&self) -> Result<()> {
         self.locked("resume", |locked| {
             locked.require(&[State::Paused])?;
             let container = locked.container().clone();
             crate::point("resume.before-run")?;
             container.driver().run("resume", ["resume", container.id().as_str()], &[])?;
-            crate::point("resume.after-run")?;
-            locked.transition(Transition::Resumed, Happened::Resumed, |_| {})
+            let done = crate::point("resume.after-run")
+                .and_then(|()| locked.transition(Transition::Resumed, Happened::Resumed, |_| {}));
+            done.inspect_err(|_| go_back(&container))
         })
         .await
+    }
+}
+
+/// What was done could not be written down: the kernel goes back to what the record says. Where that fails too, it is
+/// recovery's.
+fn go_back(container: &Container) {
+    let Ok(record) = container.dir().load("pause") else { return };
+    let command = match (record.state, frozen(&record)) {
+        (State::Running, true) => "resume",
+        (State::Paused, false) => "pause",
+        _ => return,
+    };
+    if let Err(error) = container.driver().run(command, [command, record.id.as_str()], &[]) {
+        tracing::warn!(container = %record.id, %error, "not as its record says until it is recovered");
     }
 }
 

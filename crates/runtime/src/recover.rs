@@ -239,17 +239,26 @@ fn lost_at_boot(locked: &mut Locked) -> Result<()> {
 }
 
 /// A start was begun and nobody wrote down how it went: the runtime knows.
-fn half_started(locked: &mut Locked) -> Result<()> {
+pub(crate) fn half_started(locked: &mut Locked) -> Result<()> {
     let container = locked.container().clone();
     let output = container.driver().run("ask state of", ["state", container.id().as_str()], &[])?;
-    let state: serde_json::Value = serde_json::from_slice(&output)
-        .map_err(|error| Error::invalid("ask state of", container.id(), error))?;
-    match state.get("status").and_then(serde_json::Value::as_str) {
-        Some("running" | "paused") => locked.transition(Transition::Started, Happened::Started, |record| {
+    let started = started(&output).map_err(|cause| Error::invalid("ask state of", container.id(), cause))?;
+    if started {
+        locked.transition(Transition::Started, Happened::Started, |record| {
             record.started_ns = record.starting_ns.take();
-        }),
-        Some("created") => locked.change(None, |record| record.starting_ns = None),
-        other => Err(Error::invalid("ask state of", container.id(), format!("answers {other:?}"))),
+        })
+    } else {
+        locked.change(None, |record| record.starting_ns = None)
+    }
+}
+
+/// Whether a container was started, as a runtime's answer to `state` has it ("status", runtime.md).
+pub(crate) fn started(answer: &[u8]) -> std::result::Result<bool, String> {
+    let state: serde_json::Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    match state.get("status").and_then(serde_json::Value::as_str) {
+        Some("running" | "paused") => Ok(true),
+        Some("created") => Ok(false),
+        other => Err(format!("answers {other:?}")),
     }
 }
 

@@ -9,7 +9,7 @@ use model::{Id, Name, State};
 
 use crate::blocking;
 use crate::config::RuntimeConfig;
-use crate::container::Container;
+use crate::container::{Container, Mark};
 use crate::dir::Root;
 use crate::handler::{Handler, HandlerReport};
 use crate::{Error, Result};
@@ -240,11 +240,12 @@ impl Inner {
             }
             self.forget_this(&container);
         }
+        let mark = Mark::of(&dir).unwrap_or_default();
         let record = dir.load(op)?;
         if record.state == State::Creating {
             return Err(Error::not_found(op, id));
         }
-        let container = Container::new(self.clone(), dir, record);
+        let container = Container::new(self.clone(), dir, record, mark);
         Ok(self.known().entry(id.clone()).or_insert(container).clone())
     }
 

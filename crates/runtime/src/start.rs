@@ -14,7 +14,8 @@ use crate::{Container, Error, Result, point};
 const DEATH: Duration = Duration::from_secs(30);
 
 impl Container {
-    /// Starts the program of a created container. Goes to its end even if the caller is dropped.
+    /// Starts the program of a created container. Goes to its end even if the caller is dropped. One whose program
+    /// runs, though an earlier start failed to write that down, is started by that.
     ///
     /// # Errors
     /// [`Error::State`] unless it is created; [`Error::Runtime`] with the runtime's message, or
@@ -28,6 +29,13 @@ fn start(locked: &mut Locked) -> Result<()> {
     locked.require(&[State::Created])?;
     let container = locked.container().clone();
     point("start.begin")?;
+    // The runtime would refuse to start it again, and it would be ended for that.
+    if locked.record().starting_ns.is_some() {
+        crate::recover::half_started(locked)?;
+        if locked.record().state == State::Running {
+            return Ok(());
+        }
+    }
     locked.change(None, |record| record.starting_ns = Some(now_ns()))?;
     point("start.before-runtime")?;
     let started = container.driver().run("start", ["start", container.id().as_str()], &[]);

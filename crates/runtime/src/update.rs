@@ -188,10 +188,8 @@ pub(crate) fn undo_half_done(container: &Container) -> Result<()> {
         Err(error) if error.is_gone() => return Ok(()),
         result => result?,
     };
-    let bad = |error| Error::invalid("read", journal.display(), error);
-    let mut saved: Value = serde_json::from_slice(&bytes).map_err(bad)?;
-    let old = saved.as_object_mut().and_then(|saved| saved.remove(CONFIG));
-    let back: LinuxResources = serde_json::from_value(saved).map_err(bad)?;
+    let (back, old) =
+        read_journal(&bytes).map_err(|error| Error::invalid("read", journal.display(), error))?;
     if back != LinuxResources::default() && in_force(container, OP).is_ok() {
         go_back(container, &back)?;
     }
@@ -208,6 +206,13 @@ pub(crate) fn undo_half_done(container: &Container) -> Result<()> {
         sys::durable::replace_path(&path, &to_bytes(&config)?, 0o600)?;
     }
     Ok(sys::durable::remove(&journal)?)
+}
+
+/// The old limits, and what config.json had, of an update.json.
+pub(crate) fn read_journal(bytes: &[u8]) -> serde_json::Result<(LinuxResources, Option<Value>)> {
+    let mut saved: Value = serde_json::from_slice(bytes)?;
+    let old = saved.as_object_mut().and_then(|saved| saved.remove(CONFIG));
+    Ok((serde_json::from_value(saved)?, old))
 }
 
 /// The runtime is told, since it keeps a copy that it would set again with the next update; what counts is

@@ -81,6 +81,11 @@ impl Journal {
 }
 
 fn send(sender: &mut Sender, entry: &mut Entry, stream: Stream, piece: Piece<'_>) {
+    sender.send(&message(stream, piece), entry);
+}
+
+/// A line as the journal gets it: a mark at its beginning is its priority.
+pub(super) fn message(stream: Stream, piece: Piece<'_>) -> Message<'_> {
     let mut parts = [piece.held, &piece.rest[..piece.len]];
     let mut priority = PRIORITIES[stream.index()];
     if piece.first {
@@ -92,7 +97,7 @@ fn send(sender: &mut Sender, entry: &mut Entry, stream: Stream, piece: Piece<'_>
             parts = [&parts[0][from_held..], &parts[1][len - from_held..]];
         }
     }
-    sender.send(&Message { priority, parts, piece: !piece.whole }, entry);
+    Message { priority, parts, piece: !piece.whole }
 }
 
 /// Builds entries.
@@ -107,7 +112,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let cid = &options.cid;
         let short = cid.char_indices().nth(12).map_or(cid.as_str(), |(end, _)| &cid[..end]);
         let mut identity = field("CONTAINER_ID", short);

@@ -120,26 +120,6 @@ impl Splitter {
     }
 }
 
-/// For the harness: what a program writes, read in chunks of the size that the first byte says.
-pub(crate) fn look_at(bytes: &[u8]) {
-    let Some((size, bytes)) = bytes.split_first() else { return };
-    let (mut splitter, mut open) = (Splitter::default(), false);
-    let mut again = Vec::with_capacity(bytes.len());
-    let mut check = |piece: Piece<'_>| {
-        assert!(piece.bytes() - usize::from(piece.whole) <= LINE_BYTES);
-        assert_eq!(piece.first, !open, "a piece that begins a line goes on with one, or the other way round");
-        open = !piece.whole;
-        again.extend_from_slice(piece.held);
-        again.extend_from_slice(&piece.rest[..piece.len]);
-        assert_eq!(again.ends_with(b"\n"), piece.whole);
-    };
-    for chunk in bytes.chunks(usize::from(*size).max(1)) {
-        splitter.feed(chunk, &mut check);
-    }
-    splitter.flush(&mut check);
-    assert_eq!(again, bytes, "not a byte more or less");
-}
-
 /// Calls `found` with the place of each newline.
 #[inline]
 fn for_each_newline(bytes: &[u8], mut found: impl FnMut(usize)) {

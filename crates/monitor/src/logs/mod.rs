@@ -7,8 +7,9 @@
 //! still one line. No timer runs unless something is held back, has failed, or has memory to give back.
 
 mod file;
+pub(crate) mod harness;
 mod journal;
-pub(crate) mod lines;
+mod lines;
 mod out;
 mod queue;
 mod rotate;

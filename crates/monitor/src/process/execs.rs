@@ -6,18 +6,18 @@
 //!        └► runtime runs ─┘     └ time-out, cancel: the exec's own cgroup is killed, then reaped
 //!             └ fails: told with its words
 //! ```
+//! One that is killed and does not end, as it is frozen, is told after [`PATIENCE`], and reaped when it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::Exit;
-use sys::pidfd::PidFd;
 use sys::solo::{Launch, Reaped};
 
-use super::session::{Session, kill_group, send_signal};
+use super::session::{Session, send_signal};
 use super::stdio::{self, ConsoleSocket};
 use super::{finish, libc_signals::KILL};
 use crate::control::{ExecKey, ExecRequest, ExecResult};
@@ -27,12 +27,14 @@ use crate::poll::{Kind, Ready, Token};
 mod cgroup;
 pub(crate) mod command;
 mod inside;
+mod kill;
 
 use cgroup::ExecCgroup;
 use inside::{Inside, Way};
+use kill::{Killed, kill_tree};
 
-/// A tree that is to be killed and still has processes is killed again after so long.
-const KILL_AGAIN: Duration = Duration::from_millis(100);
+/// For so long an end is waited for before it is told. A frozen process takes no signal (v1), or is not reaped.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Exec {
@@ -54,12 +56,8 @@ struct Exec {
     deadline: Option<Instant>,
     /// It is being killed: what its end is then called.
     killed: Option<Killed>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Killed {
-    TimedOut,
-    Cancelled,
+    /// Since when, and how long until it is killed again.
+    killed_since: Option<(Instant, Duration)>,
 }
 
 /// The execs that run.
@@ -71,6 +69,8 @@ pub(super) struct Execs {
     no_cgroup: bool,
     /// cgroups of execs that have ended but left processes.
     left_over: Vec<ExecCgroup>,
+    /// Those whose end was told although they run.
+    told: BTreeSet<u32>,
 }
 
 fn gone() -> io::Error {
@@ -265,6 +265,14 @@ impl Session<'_> {
                 exec.killed.get_or_insert(Killed::TimedOut);
                 kill_tree(exec);
             }
+            if let Some(killed) = exec.killed
+                && exec.lingers(now)
+                && !self.execs.told.contains(&key)
+            {
+                let words = "it was killed and has not ended: it is frozen, or waits for a device".to_owned();
+                self.tell_ended(key, killed.exit(), words, model::Usage::default());
+                self.execs.told.insert(key);
+            }
         }
     }
 
@@ -365,6 +373,9 @@ impl Session<'_> {
     }
 
     fn tell_ended(&mut self, key: u32, exit: Exit, message: String, usage: model::Usage) {
+        if self.execs.told.remove(&key) {
+            return;
+        }
         let result = ExecResult { exit, message, finished_ns: finish::now_ns(), usage };
         self.with_control(|control, _, poll| control.exec_ended(ExecKey(key), &result, poll));
         if !self.execs.any() {
@@ -420,63 +431,12 @@ impl Exec {
             cgroup,
             deadline,
             killed: None,
+            killed_since: None,
         }
     }
-}
 
-impl Killed {
-    fn exit(self) -> Exit {
-        match self {
-            Self::TimedOut => Exit::TimedOut,
-            Self::Cancelled => Exit::Signal(9),
-        }
+    /// Whether it is killed and does not end.
+    fn lingers(&self, now: Instant) -> bool {
+        self.killed_since.is_some_and(|(since, _)| now.saturating_duration_since(since) >= PATIENCE)
     }
-}
-
-/// Kills the runtime, the process and all their children; again later, if something is left.
-fn kill_tree(exec: &mut Exec) {
-    exec.deadline = Some(Instant::now() + KILL_AGAIN);
-    let top = if exec.pid > 0 { exec.pid } else { exec.runtime };
-    let descendants = if exec.cgroup.is_none() || exec.pid == 0 { descendants(top) } else { Vec::new() };
-    if let Some(cgroup) = &exec.cgroup {
-        cgroup.kill();
-    }
-    if exec.runtime > 0 {
-        send_signal(exec.runtime, KILL);
-    }
-    if exec.pid > 0 {
-        kill_group(exec.pid);
-    }
-    for (pid, start_time) in descendants {
-        // Gone is as good as killed, and its pid may be another's by now.
-        if let Ok(Some(process)) = PidFd::open_verified(pid, start_time) {
-            let _ = process.signal(KILL);
-        }
-    }
-}
-
-/// All that descend from `top`, as far as /proc tells, with their start times. `top` is a child of ours that was not waited
-/// for, so its pid is nobody else's.
-fn descendants(top: i32) -> Vec<(i32, u64)> {
-    let mut found: Vec<(i32, u64)> = Vec::new();
-    let mut ask = vec![(top, None)];
-    while let Some((parent, start_time)) = ask.pop() {
-        let children: Vec<(i32, u64)> = sys::proc::children(parent)
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|pid| {
-                Some((pid, sys::proc::stat(pid).ok().filter(|stat| stat.ppid == parent)?.start_time))
-            })
-            .collect();
-        // They are its own if it is who it was.
-        if start_time.is_some_and(|known| sys::proc::start_time(parent).ok() != Some(known)) {
-            continue;
-        }
-        ask.extend(children.iter().map(|&(pid, start_time)| (pid, Some(start_time))));
-        found.extend(children);
-        if found.len() > 100_000 {
-            break;
-        }
-    }
-    found
 }

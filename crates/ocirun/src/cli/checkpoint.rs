@@ -114,8 +114,15 @@ fn finish(mut options: CriuOptions) -> CriuOptions {
     options
 }
 
-/// `checkpoint`.
-pub(super) fn save(context: &Context, parser: &mut lexopt::Parser, criu: Option<PathBuf>) -> Result<()> {
+/// What the command line of `checkpoint` asks for.
+#[derive(Debug)]
+pub(super) struct SaveOptions {
+    id: String,
+    criu: CriuOptions,
+}
+
+/// Reads the command line of `checkpoint`.
+pub(super) fn parse_save(parser: &mut lexopt::Parser, criu: Option<PathBuf>) -> Result<SaveOptions> {
     let mut options = options(criu)?;
     let mut id = None;
     while let Some(arg) = parser.next().map_err(usage)? {
@@ -130,11 +137,26 @@ pub(super) fn save(context: &Context, parser: &mut lexopt::Parser, criu: Option<
         }
     }
     let id = id.ok_or_else(|| Error::Usage("checkpoint container: no container id was given".to_owned()))?;
-    checkpoint::checkpoint(context, &id, &finish(options))
+    Ok(SaveOptions { id, criu: finish(options) })
 }
 
-/// `restore`: gives the status of the program unless it is detached.
-pub(super) fn restore(context: &Context, parser: &mut lexopt::Parser, criu: Option<PathBuf>) -> Result<u8> {
+/// `checkpoint`.
+pub(super) fn save(context: &Context, options: &SaveOptions) -> Result<()> {
+    checkpoint::checkpoint(context, &options.id, &options.criu)
+}
+
+/// What the command line of `restore` asks for.
+#[derive(Debug)]
+pub(super) struct RestoreOptions {
+    create: CreateOptions,
+    criu: CriuOptions,
+    sockets: Sockets,
+    detach: bool,
+    subreaper: bool,
+}
+
+/// Reads the command line of `restore`.
+pub(super) fn parse_restore(parser: &mut lexopt::Parser, criu: Option<PathBuf>) -> Result<RestoreOptions> {
     let mut options = options(criu)?;
     let mut create = CreateOptions { bundle: PathBuf::from("."), ..CreateOptions::default() };
     let (mut id, mut detach, mut subreaper, mut sockets) = (None, false, true, Sockets::default());
@@ -155,13 +177,20 @@ pub(super) fn restore(context: &Context, parser: &mut lexopt::Parser, criu: Opti
         }
     }
     let id = id.ok_or_else(|| Error::Usage("restore container: no container id was given".to_owned()))?;
-    create.id.clone_from(&id);
+    create.id = id;
+    Ok(RestoreOptions { create, criu: finish(options), sockets, detach, subreaper })
+}
+
+/// `restore`: gives the status of the program unless it is detached.
+pub(super) fn restore(context: &Context, options: RestoreOptions) -> Result<u8> {
+    let RestoreOptions { mut create, criu, sockets, detach, subreaper } = options;
+    let id = create.id.clone();
     (create.console, _) = sockets.connect()?;
     if !detach && subreaper {
         sys::process::become_subreaper()?;
     }
     let relay = if detach { None } else { Some(Relay::new()?) };
-    let init = checkpoint::restore(context, create, &finish(options))?;
+    let init = checkpoint::restore(context, create, &criu)?;
     let Some(relay) = relay else { return Ok(0) };
     let status = relay.wait(&init, None, None)?;
     lifecycle::delete(context, &id, Force::Yes)?;

@@ -1,7 +1,7 @@
 //! `exec`.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
@@ -21,10 +21,10 @@ use crate::record::{Dir, MAX_DOCUMENT, Record, Status};
 use crate::seccomp::Cache;
 use crate::start::notify;
 
+/// What the command line asks for.
 #[derive(Debug, Default)]
-struct Options {
-    console: Option<OwnedFd>,
-    pidfd_socket: Option<OwnedFd>,
+pub(super) struct Options {
+    sockets: Sockets,
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
     detach: bool,
@@ -44,13 +44,13 @@ struct Options {
     args: Vec<String>,
 }
 
-/// The options, and the sockets that are to be connected to.
-fn parse(parser: &mut lexopt::Parser) -> Result<(Options, Sockets)> {
-    let (mut options, mut sockets) = (Options::default(), Sockets::default());
+/// Reads the command line.
+pub(super) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
+    let mut options = Options::default();
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Long("console-socket") => sockets.console = Some(descriptors::path(parser)?),
-            Long("pidfd-socket") => sockets.pidfd = Some(descriptors::path(parser)?),
+            Long("console-socket") => options.sockets.console = Some(descriptors::path(parser)?),
+            Long("pidfd-socket") => options.sockets.pidfd = Some(descriptors::path(parser)?),
             Long("pid-file") => options.pid_file = Some(parser.value().map_err(usage)?.into()),
             Short('p') | Long("process") => options.process = Some(parser.value().map_err(usage)?.into()),
             Short('d') | Long("detach") => options.detach = switch(parser)?,
@@ -88,7 +88,7 @@ fn parse(parser: &mut lexopt::Parser) -> Result<(Options, Sockets)> {
     if options.process.is_none() && options.args.is_empty() {
         return Err(Error::Usage(format!("exec in container {}: no program was given", options.id)));
     }
-    Ok((options, sockets))
+    Ok(options)
 }
 
 fn number(text: &str, option: &str) -> Result<u32> {
@@ -104,15 +104,25 @@ fn user(text: &str) -> Result<(u32, Option<u32>)> {
 
 /// For the harness: arguments without end or sense.
 pub(crate) fn look_at(args: Vec<OsString>) {
-    let Ok((options, _)) = parse(&mut lexopt::Parser::from_args(args)) else { return };
+    let Ok(mut options) = parse(&mut lexopt::Parser::from_args(args)) else { return };
     assert!(!options.id.is_empty() && (options.process.is_some() || !options.args.is_empty()));
+    options.process = None;
+    let (user, rights) = (options.user, !options.capabilities.is_empty());
+    let mut config = Spec::default();
+    config.process.get_or_insert_default().user.uid = 1000;
+    let Ok(process) = process(&mut options, &config) else { return };
+    // Whoever is not named runs as the container's user, and with no more rights than it.
+    assert_eq!(process.user.uid, user.map_or(1000, |(uid, _)| uid), "the user");
+    assert_eq!(process.capabilities.is_some(), rights, "the capabilities");
+    if let Ok(plan) = ProcessPlan::new(&process, &mut Vec::new()) {
+        assert_eq!(plan.uid, process.user.uid, "the user of the plan");
+    }
 }
 
 /// Runs a process in a container; gives its exit status, or 0 if it is left running.
-pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<u8> {
-    let (mut options, sockets) = parse(parser)?;
+pub(super) fn run(context: &Context, mut options: Options, log: &log::Log) -> Result<u8> {
     descriptors::check(options.kept)?;
-    (options.console, options.pidfd_socket) = sockets.connect()?;
+    let (console, pidfd_socket) = std::mem::take(&mut options.sockets).connect()?;
     let proof = SingleThread::check()?;
     let dir = Dir::of(&context.root, &options.id)?;
     let record = dir.read()?;
@@ -132,7 +142,7 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
     let plan = ProcessPlan::new(&process, &mut warnings)?;
     warnings.iter().for_each(|warning| log.warning(warning));
     let mut terminal = None;
-    let console = match (plan.terminal.is_some(), options.console.take(), options.detach) {
+    let console = match (plan.terminal.is_some(), console, options.detach) {
         (true, Some(console), _) => Some(console),
         (true, None, true) => {
             return Err(Error::Usage(
@@ -166,7 +176,7 @@ pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log
     let streams = Streams { console, kept: options.kept, ..Streams::default() };
     let process =
         target.spawn(proof, &plan, streams, |fd, pid| notify(&fd, &record, profile, pid, "running"))?;
-    send_pidfd(options.pidfd_socket, &process, "setns")?;
+    send_pidfd(pidfd_socket, &process, "setns")?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, process.pid())?;
     }

@@ -11,14 +11,17 @@ use crate::mounts::options;
 use crate::namespaces::Kind;
 use crate::seccomp;
 
-/// Prints the document.
-pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
-    if let Some(arg) = parser.next().map_err(usage)? {
-        return Err(match arg {
-            Value(value) => usage(lexopt::Error::UnexpectedArgument(value)),
-            other => usage(other.unexpected()),
-        });
+/// Reads the command line: nothing may be on it.
+pub(super) fn parse(parser: &mut lexopt::Parser) -> Result<()> {
+    match parser.next().map_err(usage)? {
+        None => Ok(()),
+        Some(Value(value)) => Err(usage(lexopt::Error::UnexpectedArgument(value))),
+        Some(other) => Err(usage(other.unexpected())),
     }
+}
+
+/// Prints the document.
+pub(super) fn run() -> Result<()> {
     let kernel_has = |kind: &Kind| std::path::Path::new("/proc/self/ns").join(kind.file()).exists();
     let mut namespaces: Vec<&str> =
         Kind::ALL.iter().filter(|kind| kernel_has(kind)).map(|kind| kind.name()).collect();

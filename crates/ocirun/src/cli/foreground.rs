@@ -9,7 +9,7 @@ use sys::Ctx as _;
 use sys::pidfd::PidFd;
 use sys::process::SignalFd;
 
-use super::{create_options, log};
+use super::{creation, log};
 use crate::create::{self, Context};
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force};
@@ -18,8 +18,8 @@ use crate::sdnotify::{self, Notify};
 use crate::start;
 
 /// `run`: create, start, and wait unless it is detached.
-pub(super) fn run(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<u8> {
-    let (mut options, run) = create_options("run", parser)?;
+pub(super) fn run(context: &Context, asked: creation::Options, log: &log::Log) -> Result<u8> {
+    let (mut options, run) = asked.connect()?;
     let (spec, _) = read_config(&options.bundle.join("config.json"))?;
     let mut terminal = None;
     if spec.process.is_some_and(|process| process.terminal) && options.console.is_none() && !run.detach {

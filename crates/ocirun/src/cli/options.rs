@@ -26,8 +26,18 @@ pub struct Globals {
     pub criu: Option<PathBuf>,
 }
 
-/// Reads them, and the command; none where only something was to be shown.
-pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<String>)> {
+/// What stands behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A command, whose own words follow.
+    Command(String),
+    /// A text to be shown, and nothing else.
+    Show(String),
+}
+
+/// Reads them, and what is asked for.
+pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Asked)> {
+    let help = || Asked::Show(help::PROGRAM.to_owned());
     let mut globals = Globals {
         root: default_root(),
         log: None,
@@ -72,34 +82,29 @@ pub(super) fn globals(parser: &mut lexopt::Parser) -> Result<(Globals, Option<St
             }
             Long("criu") => globals.criu = Some(parser.value().map_err(usage)?.into()),
             Short('v') | Long("version") => {
-                super::report::print(&format!(
+                let version = format!(
                     "wharf-oci version {}\nspec: {}\n",
                     env!("CARGO_PKG_VERSION"),
                     crate::plan::OCI_VERSION
-                ))?;
-                return Ok((globals, None));
+                );
+                return Ok((globals, Asked::Show(version)));
             }
-            Short('h') | Long("help") => {
-                super::report::print(help::PROGRAM)?;
-                return Ok((globals, None));
-            }
+            Short('h') | Long("help") => return Ok((globals, help())),
             Value(command) => {
                 let command = text(command)?;
                 if command == "help" {
-                    super::report::print(help::PROGRAM)?;
-                    return Ok((globals, None));
+                    return Ok((globals, help()));
                 }
                 if globals.root.is_relative() {
                     let here = std::env::current_dir().map_err(|e| sys::Error::new("open", ".", e))?;
                     globals.root = here.join(&globals.root);
                 }
-                return Ok((globals, Some(command)));
+                return Ok((globals, Asked::Command(command)));
             }
             other => return Err(usage(other.unexpected())),
         }
     }
-    super::report::print(help::PROGRAM)?;
-    Ok((globals, None))
+    Ok((globals, help()))
 }
 
 /// /run/wharf-oci, or below the user's own directory for who is not root, or root of a user namespace of theirs.

@@ -75,29 +75,57 @@ pub(super) fn state(context: &Context, id: &str) -> Result<()> {
     print(&json(&shown(&record, &state.status))?)
 }
 
-/// `list`.
-pub(super) fn list(context: &Context, parser: &mut lexopt::Parser, log: &log::Log) -> Result<()> {
-    let (mut format, mut quiet) = ("table".to_owned(), false);
+/// How a list is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+impl Format {
+    fn parse(text: &str) -> Result<Self> {
+        match text {
+            "table" => Ok(Self::Table),
+            "json" => Ok(Self::Json),
+            other => Err(Error::Usage(format!("parse command line: invalid format option {other:?}"))),
+        }
+    }
+}
+
+/// What `list` shows.
+#[derive(Debug)]
+pub(super) struct ListOptions {
+    format: Format,
+    quiet: bool,
+}
+
+/// The command line of `list`.
+pub(super) fn parse_list(parser: &mut lexopt::Parser) -> Result<ListOptions> {
+    let (mut format, mut quiet) = (Format::Table, false);
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Short('f') | Long("format") => format = text_of(parser)?,
+            Short('f') | Long("format") => format = Format::parse(&text_of(parser)?)?,
             Short('q') | Long("quiet") => quiet = switch(parser)?,
             other => return Err(usage(other.unexpected())),
         }
     }
+    Ok(ListOptions { format, quiet })
+}
+
+/// `list`.
+pub(super) fn list(context: &Context, options: &ListOptions, log: &log::Log) -> Result<()> {
     let (listed, failures) = lifecycle::list(&context.root)?;
     failures.iter().for_each(|failure| log.warning(failure));
-    if quiet {
+    if options.quiet {
         return print(&listed.iter().map(|one| format!("{}\n", one.record.id)).collect::<String>());
     }
-    match format.as_str() {
-        "table" => print(&table(&listed)),
-        "json" => {
+    match options.format {
+        Format::Table => print(&table(&listed)),
+        Format::Json => {
             let all: Vec<_> = listed.iter().map(|one| shown(&one.record, one.status.as_str())).collect();
             let text = serde_json::to_string(&all).map_err(std::io::Error::from).ctx("write", "json")?;
             print(&text)
         }
-        other => Err(Error::Usage(format!("list containers: invalid format option {other:?}"))),
     }
 }
 
@@ -126,12 +154,20 @@ fn table(listed: &[Listed]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// `ps`.
-pub(super) fn processes(context: &Context, parser: &mut lexopt::Parser) -> Result<()> {
-    let (mut format, mut id, mut args) = ("table".to_owned(), None, Vec::new());
+/// What `ps` shows, and the words for ps(1).
+#[derive(Debug)]
+pub(super) struct PsOptions {
+    format: Format,
+    id: String,
+    args: Vec<String>,
+}
+
+/// The command line of `ps`.
+pub(super) fn parse_ps(parser: &mut lexopt::Parser) -> Result<PsOptions> {
+    let (mut format, mut id, mut args) = (Format::Table, None, Vec::new());
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Short('f') | Long("format") if id.is_none() => format = text_of(parser)?,
+            Short('f') | Long("format") if id.is_none() => format = Format::parse(&text_of(parser)?)?,
             Value(value) if id.is_none() => {
                 id = Some(text(value)?);
                 for rest in parser.raw_args().map_err(usage)? {
@@ -142,14 +178,18 @@ pub(super) fn processes(context: &Context, parser: &mut lexopt::Parser) -> Resul
         }
     }
     let id = id.ok_or_else(|| Error::Usage("ps container: no container id was given".to_owned()))?;
-    let pids = lifecycle::processes(context, &id)?;
-    match format.as_str() {
-        "json" => {
+    Ok(PsOptions { format, id, args })
+}
+
+/// `ps`.
+pub(super) fn processes(context: &Context, options: &PsOptions) -> Result<()> {
+    let pids = lifecycle::processes(context, &options.id)?;
+    match options.format {
+        Format::Json => {
             let text = serde_json::to_string(&pids).map_err(std::io::Error::from).ctx("write", "json")?;
             print(&format!("{text}\n"))
         }
-        "table" => print(&filtered(&pids, &args)?),
-        other => Err(Error::Usage(format!("ps container {id}: invalid format option {other:?}"))),
+        Format::Table => print(&filtered(&pids, &options.args)?),
     }
 }
 

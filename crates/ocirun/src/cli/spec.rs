@@ -9,8 +9,15 @@ use sys::Ctx as _;
 use super::{switch, usage};
 use crate::error::{Error, Result};
 
-/// Writes config.json; never over one that is there.
-pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
+/// What the command line asks for.
+#[derive(Debug)]
+pub(super) struct Options {
+    bundle: PathBuf,
+    rootless: bool,
+}
+
+/// Reads the command line.
+pub(super) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
     let (mut bundle, mut rootless) = (PathBuf::from("."), false);
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -19,12 +26,17 @@ pub(super) fn run(parser: &mut lexopt::Parser) -> Result<()> {
             other => return Err(usage(other.unexpected())),
         }
     }
-    let path = bundle.join("config.json");
+    Ok(Options { bundle, rootless })
+}
+
+/// Writes config.json; never over one that is there.
+pub(super) fn run(options: &Options) -> Result<()> {
+    let path = options.bundle.join("config.json");
     if path.exists() {
         return Err(Error::Step(format!("write {}: file exists, remove it first", path.display())));
     }
     let mut document = template();
-    if rootless {
+    if options.rootless {
         make_rootless(&mut document);
     }
     let text = serde_json::to_string_pretty(&document).map_err(std::io::Error::from).ctx("write", &path)?;

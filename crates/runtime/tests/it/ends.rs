@@ -44,16 +44,19 @@ async fn want_of_memory_of_init_and_of_a_child_are_told_apart() {
     let container = rig.start(&init).await;
     let ended = container.wait().await.unwrap();
     assert_eq!((ended.exit, ended.code), (Exit::Signal(9), 137));
-    // conmon looks when the init has ended; systemd may have removed the scope by then.
+    // conmon looks when the init has ended; systemd may have removed the scope by then (conmon 2.1.12: both tries of a run
+    // under the emulator missed the child's).
     let conmon = testkit::monitor_under_test().kind == testkit::MonitorKind::Conmon;
-    if !(conmon && testkit::cgroup_manager_under_test() == "systemd" && ended.oom == Oom::None) {
+    let may_miss = conmon && testkit::cgroup_manager_under_test() == "systemd";
+    if !(may_miss && ended.oom == Oom::None) {
         assert_eq!((ended.oom, ended.reason), (Oom::Init, Reason::OOMKilled));
     }
     container.delete(false).await.unwrap();
     let child = Bundle::shell("oom-child", "dd if=/dev/zero of=/dev/null bs=64M count=1; exit 0").edit(limit);
     let container = rig.start(&child).await;
     let ended = container.wait().await.unwrap();
-    assert_eq!((ended.exit, ended.oom, ended.reason), (Exit::Code(0), Oom::Child, Reason::Completed));
+    assert_eq!((ended.exit, ended.reason), (Exit::Code(0), Reason::Completed));
+    assert!(ended.oom == Oom::Child || may_miss && ended.oom == Oom::None, "{:?}", ended.oom);
     container.delete(false).await.unwrap();
 }
 

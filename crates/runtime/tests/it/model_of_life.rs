@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use runtime::RuntimeConfig;
+use serde_json::json;
 use testkit::Bundle;
 
 use crate::faults;
@@ -72,13 +73,17 @@ struct Tale {
 
 impl Tale {
     fn tell(&mut self, line: String) {
+        // At once, for who looks for the reason of a hang.
+        if number("WHARF_MODEL_TALE").is_some() {
+            println!("{line}");
+        }
         self.lines.push(line);
     }
 }
 
 impl Drop for Tale {
     fn drop(&mut self) {
-        if std::thread::panicking() || number("WHARF_MODEL_TALE").is_some() {
+        if std::thread::panicking() {
             println!("{}\nWHARF_MODEL_SEED={}", self.lines.join("\n"), self.seed);
             testkit::kill_cgroups(testkit::mark());
         }
@@ -104,6 +109,8 @@ fn one(seed: u64) {
     let rounds =
         number("WHARF_MODEL_ROUNDS").and_then(|rounds| usize::try_from(rounds).ok()).unwrap_or(ROUNDS);
     let (kit, bundle) = (Kit::new("model"), Bundle::shell("model", PROGRAM));
+    let bundle =
+        bundle.edit(|spec| spec["linux"]["resources"] = json!({"pids": {"limit": world::LIMITS[0]}}));
     let (config, failing) = configured(&kit);
     let setup = Setup { root: kit.root(), config, bundle: bundle.path().to_owned(), failing };
     let points = Points::new(faults::names());

@@ -1,7 +1,9 @@
 //! Pause and resume.
 
-use model::State;
-use runtime::Kind;
+use std::time::Duration;
+
+use model::{Exit, State};
+use runtime::{ExecRequest, Kind};
 use testkit::wait_until;
 
 use crate::rig::{LONG, Rig, TERM, state, waiter};
@@ -52,5 +54,38 @@ async fn only_what_runs_can_be_paused_and_only_what_is_paused_resumed() {
     wait_until("the exit", || state(&container) == State::Exited);
     check(container.pause().await.unwrap_err(), "pause ID: container is exited");
     check(container.resume().await.unwrap_err(), "resume ID: container is exited");
+    container.delete(false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_out_ends_the_wait_for_an_exec_that_is_frozen() {
+    let rig = Rig::new("pause-exec");
+    let bundle = waiter("pause-exec", "trap 'exit 0' TERM");
+    let container = rig.ready(&bundle).await;
+    let there = async || {
+        let processes = container.processes().await.unwrap();
+        processes.iter().any(|process| process.command.contains("4321"))
+    };
+    let request =
+        ExecRequest { timeout: Some(Duration::from_secs(1)), ..ExecRequest::new(["sleep", "4321"]) };
+    let asker = container.clone();
+    let asked = tokio::spawn(async move { asker.exec_sync(request).await });
+    while !there().await && !asked.is_finished() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    container.pause().await.unwrap();
+    let told = tokio::time::timeout(testkit::deadline(), asked).await.expect("told while it is frozen");
+    match told.unwrap() {
+        Ok(output) => assert_eq!(output.exit, Exit::TimedOut),
+        Err(error) => assert_eq!(error.kind(), Kind::Timeout, "{error}"),
+    }
+    assert_eq!(state(&container), State::Paused);
+    container.resume().await.unwrap();
+    let begin = std::time::Instant::now();
+    while there().await {
+        assert!(begin.elapsed() < testkit::deadline(), "the exec is left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    container.stop(TERM, LONG).await.unwrap();
     container.delete(false).await.unwrap();
 }

@@ -9,7 +9,7 @@ use model::{Exit, Reason, State};
 use runtime::{Kind, Runtimes, Status};
 
 use super::reference::{Is, Now};
-use super::world::{FOR_EVER, held, record};
+use super::world::{FOR_EVER, LIMITS, held, read, record};
 use crate::kit;
 
 /// A container's id, and what is known of who has it.
@@ -27,6 +27,8 @@ pub(super) struct Container {
     pub(super) armed: bool,
     /// There were execs that end only with their caller.
     pub(super) execs_for_ever: bool,
+    /// It was killed, and was frozen then: the signal waits for it.
+    pub(super) doomed: bool,
     /// The exits that stops have told in this round.
     pub(super) told: Vec<Exit>,
     /// When it was created, and the exit that was seen.
@@ -44,6 +46,7 @@ impl Container {
             blind: false,
             armed: false,
             execs_for_ever: false,
+            doomed: false,
             told: Vec::new(),
             seen: None,
         }
@@ -88,7 +91,24 @@ impl Container {
         };
         let is = states[0];
         let (marked, half) = (has("deleting"), is == Is::Created && has("starting_ns"));
-        let now = if is == Is::Absent { Now::ABSENT } else { Now { is, marked, half } };
+        let mut now = Now::ABSENT;
+        if let Some((_, container)) = &all[0] {
+            now = Now { marked, half, ..Now::new(is) };
+            if matches!(is, Is::Created | Is::Running | Is::Paused) {
+                let limits = container.limits().await.map_err(|error| {
+                    let init = record.as_ref().and_then(|record| held(&record["init"]));
+                    format!("{error}; init {init:?}, record {record:?}")
+                })?;
+                now.limit = limit_of(limits.pids.and_then(|pids| pids.limit))?;
+                let saved = read(&self.dir.join("update.json"));
+                now.back = saved.map(|saved| limit_of(saved["pids"]["limit"].as_i64())).transpose()?;
+                let kept = read(&self.dir.join("config.json")).unwrap_or_default();
+                let kept = limit_of(kept["linux"]["resources"]["pids"]["limit"].as_i64())?;
+                if now.back.is_none() && kept != now.limit {
+                    return Err(format!("limit {} in force, {kept} in config.json", now.limit));
+                }
+            }
+        }
         if !right.contains(&now) {
             return Err(format!("is {now:?}, which is not in {right:?}"));
         }
@@ -151,6 +171,12 @@ impl Container {
         self.seen = Some((status.created_ns, ended.exit));
         Ok(())
     }
+}
+
+/// The number of a limit.
+fn limit_of(limit: Option<i64>) -> Result<usize, String> {
+    let found = LIMITS.iter().position(|known| Some(*known) == limit);
+    found.ok_or_else(|| format!("a limit of {limit:?} processes"))
 }
 
 fn is(state: Option<State>) -> Is {

@@ -17,13 +17,20 @@ pub(super) enum Op {
     Exec,
     Pause,
     Resume,
+    /// To the limit of this number.
+    Update(usize),
+    /// With a signal that the program ignores.
+    Signal,
+    /// With SIGKILL.
+    Kill,
+    Attach,
     Stop,
     Delete,
     ForcedDelete,
 }
 
 /// The more often it is there, the more often it is done.
-const OPS: [Op; 13] = [
+const OPS: [Op; 19] = [
     Op::Create,
     Op::Create,
     Op::Start,
@@ -34,6 +41,12 @@ const OPS: [Op; 13] = [
     Op::Pause,
     Op::Pause,
     Op::Resume,
+    Op::Update(0),
+    Op::Update(1),
+    Op::Update(2),
+    Op::Signal,
+    Op::Kill,
+    Op::Attach,
     Op::Stop,
     Op::Delete,
     Op::ForcedDelete,
@@ -215,6 +228,9 @@ impl<'a> Planner<'a> {
             Op::Exec => &["exec"],
             Op::Pause => &["pause", "change", "durable"],
             Op::Resume => &["resume", "change", "durable"],
+            Op::Update(_) => &["update", "update", "change", "event", "durable"],
+            Op::Signal | Op::Kill => &["kill"],
+            Op::Attach => &["event"],
             Op::Stop => &["stop", "exit", "change", "durable"],
             Op::Delete | Op::ForcedDelete => &["delete", "exit", "change", "event", "durable"],
         };
@@ -235,6 +251,7 @@ impl<'a> Planner<'a> {
             Op::Start => "start",
             Op::Exec => "exec",
             Op::Pause => "pause",
+            Op::Update(_) => "update",
             _ => "resume",
         };
         let monitor = matches!(op, Op::Create | Op::Exec) && self.random.below(2) == 0;

@@ -24,6 +24,10 @@ pub(super) struct Now {
     pub(super) marked: bool,
     /// A start began, and nobody wrote down how it went.
     pub(super) half: bool,
+    /// Which limit is in force; 0, the one of its bundle, for what is over or about to be.
+    pub(super) limit: usize,
+    /// An update began and did not come to its end: this limit comes back with the next update, or recovery.
+    pub(super) back: Option<usize>,
 }
 
 /// What a caller was told.
@@ -66,11 +70,19 @@ impl Now {
     pub(super) const ABSENT: Self = Self::new(Is::Absent);
 
     pub(super) const fn new(is: Is) -> Self {
-        Self { is, marked: false, half: false }
+        Self { is, marked: false, half: false, limit: 0, back: None }
     }
 
     fn to(self, is: Is) -> Self {
-        Self { is, half: false, ..self }
+        match is {
+            Is::Stopping | Is::Exited => Self { marked: self.marked, ..Self::new(is) },
+            _ => Self { is, half: false, ..self },
+        }
+    }
+
+    /// With an update that did not come to its end taken back.
+    fn undone(self) -> Self {
+        Self { limit: self.back.unwrap_or(self.limit), back: None, ..self }
     }
 
     fn is_alive(self) -> bool {
@@ -85,6 +97,11 @@ impl Now {
             (Op::Exec, Is::Running) => Some(self),
             (Op::Pause, Is::Running) => Some(self.to(Is::Paused)),
             (Op::Resume, Is::Paused) => Some(self.to(Is::Running)),
+            (Op::Update(limit), Is::Created | Is::Running | Is::Paused) => {
+                Some(Self { limit, back: None, ..self })
+            }
+            // That it dies of it is an event of its own.
+            (Op::Signal | Op::Kill | Op::Attach, _) if self.is_alive() => Some(self),
             (Op::Stop, is) if is != Is::Absent => Some(self.to(Is::Exited)),
             (Op::Delete, is) if self.marked || matches!(is, Is::Exited | Is::Absent) => Some(Self::ABSENT),
             (Op::ForcedDelete, _) => Some(Self::ABSENT),
@@ -101,6 +118,11 @@ impl Now {
             }
             (Op::Pause, Is::Running) => all.push(self.to(Is::Paused)),
             (Op::Resume, Is::Paused) => all.push(self.to(Is::Running)),
+            (Op::Update(limit), _) if self.after(op).is_some() => {
+                let old = self.undone();
+                let back = Some(old.limit);
+                all.extend([old, Self { limit, ..old }, Self { limit, back, ..old }, Self { back, ..old }]);
+            }
             (Op::Stop, _) if self.is_alive() => all.extend([self.to(Is::Stopping), self.to(Is::Exited)]),
             (Op::Delete | Op::ForcedDelete, _) if self.after(op).is_some() => {
                 all.extend([self, self.to(Is::Exited)].map(|now| Self { marked: true, ..now }));
@@ -143,13 +165,14 @@ impl Now {
             }
             Event::Killed { .. } => vec![self],
             Event::Recovered { maybe } => {
+                let now = self.undone();
                 let mut all = match self.is {
                     _ if self.marked => vec![Self::ABSENT],
                     Is::Stopping => vec![self.to(Is::Exited)],
                     Is::Created if self.half => {
-                        vec![self.to(Is::Created), self.to(Is::Running), self.to(Is::Exited)]
+                        vec![now.to(Is::Created), now.to(Is::Running), now.to(Is::Exited)]
                     }
-                    _ => vec![self],
+                    _ => vec![now],
                 };
                 all.extend(maybe.then_some(self));
                 all
@@ -210,6 +233,17 @@ fn the_model_knows_right_from_wrong() {
     assert_eq!(ends(Is::Exited, &[call(Op::Delete, Yes), call(Op::Start, No)]), [Is::Absent]);
     assert_eq!(ends(Is::Running, &[call(Op::Pause, Gone)]), [Is::Running, Is::Paused]);
     assert_eq!(ends(Is::Running, &[call(Op::Exec, Yes), Event::Killed { maybe: false }]), [Is::Exited]);
+    let updated = |answer, faulty| Event::Call { op: Op::Update(2), answer, faulty, loose: false };
+    let limits = |lane: Vec<Event>| {
+        let all = explained(Now::new(Is::Paused), &[lane]);
+        all.into_iter().map(|now| (now.limit, now.back)).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(vec![updated(Yes, false)]), [(2, None)]);
+    assert_eq!(limits(vec![updated(No, false)]), []);
+    let part = [(0, None), (0, Some(0)), (2, None), (2, Some(0))];
+    assert_eq!(limits(vec![updated(No, true)]), part);
+    assert_eq!(limits(vec![updated(No, true), Event::Recovered { maybe: false }]), [(0, None), (2, None)]);
+    assert_eq!(ends(Is::Exited, &[updated(Yes, false)]), []);
     let faulty = |op| Event::Call { op, answer: No, faulty: true, loose: false };
     assert_eq!(ends(Is::Absent, &[faulty(Op::Create)]), [Is::Absent]);
     assert_eq!(ends(Is::Running, &[faulty(Op::Stop)]), [Is::Running, Is::Stopping, Is::Exited]);

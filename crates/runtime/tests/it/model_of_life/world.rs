@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::{Exit, Signal};
 use runtime::{CreateRequest, ExecRequest, Runtimes};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sys::pidfd::PidFd;
 use tokio::task::JoinHandle;
 
@@ -21,6 +21,14 @@ use crate::kit;
 
 /// Time for the signal.
 const GRACE: Duration = Duration::from_millis(500);
+/// How many processes there may be: at first, and after updates.
+pub(super) const LIMITS: [i64; 3] = [300, 500, 700];
+/// Window changes: nobody minds.
+const IGNORED: i64 = 28;
+/// Time for an exec.
+const EXEC: Duration = Duration::from_millis(500);
+/// Whoever waits for his last poll goes after this.
+const LAST_POLL: Duration = Duration::from_millis(300);
 /// What an exec runs whose caller goes: it must end with that.
 pub(super) const FOR_EVER: &str = "7777";
 
@@ -48,7 +56,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) async fn round(&mut self, number: usize, round: &Round, tale: &mut Tale) {
-        tale.tell(format!("round {number}: {:?}", round.fault));
+        tale.tell(format!("round {number}: {:?} {:?}", round.fault, round.calls));
         let begin = Instant::now();
         let acted = self.arm(&round.fault);
         let tasks: Vec<_> = round.calls.iter().map(|call| (call.clone(), self.begin(call))).collect();
@@ -86,6 +94,7 @@ impl<'a> World<'a> {
             self.note(index, round, &mine, hit, faulty);
             let container = &mut self.containers[index];
             let now = container.look(&self.libraries, &right).await;
+            container.doomed |= now.is == Is::Paused && mine.iter().any(|one| one.call.op == Op::Kill);
             tale.tell(format!("  {index}: {now:?}, {} ms", begin.elapsed().as_millis()));
         }
     }
@@ -98,7 +107,11 @@ impl<'a> World<'a> {
             match caller {
                 Caller::Waits => Some(work.await),
                 Caller::GoesAfter(time) => tokio::time::timeout(time, work).await.ok(),
-                Caller::GoesAfterPolls(left) => Polled { work: Box::pin(work), left }.await,
+                // Not every future is polled so often.
+                Caller::GoesAfterPolls(left) => {
+                    let polled = Polled { work: Box::pin(work), left };
+                    tokio::time::timeout(LAST_POLL, polled).await.ok().flatten()
+                }
             }
         })
     }
@@ -170,8 +183,10 @@ impl<'a> World<'a> {
         let is_delete = |op| matches!(op, Op::Delete | Op::ForcedDelete);
         let deletes = answered.iter().any(|one| is_delete(one.call.op))
             || answered.iter().any(|one| one.call.op == Op::Create && one.done.is_none());
-        let ends =
-            answered.iter().any(|one| is_delete(one.call.op) || matches!(one.call.op, Op::Stop | Op::Pause));
+        let ends = answered
+            .iter()
+            .any(|one| is_delete(one.call.op) || matches!(one.call.op, Op::Stop | Op::Pause | Op::Kill));
+        let pauses = container.now.is == Is::Paused || answered.iter().any(|one| one.call.op == Op::Pause);
         let (monitor_killed, init_killed) = match round.fault {
             Fault::MonitorKilled { container, .. } => (container == index, false),
             Fault::InitKilled { container, .. } => (false, container == index && hit),
@@ -185,7 +200,8 @@ impl<'a> World<'a> {
             // A handle of what was deleted and made anew gets an error, and so does an exec that something is ended under.
             let loose = op != Op::Create && creates && deletes
                 // A monitor that was killed in an earlier round may die only in this one.
-                || op == Op::Exec && (ends || init_killed || monitor_killed || restarted || container.blind)
+                || matches!(op, Op::Exec | Op::Attach)
+                    && (ends || init_killed || monitor_killed || restarted || container.blind || container.doomed)
                 || op == Op::Create && monitor_killed;
             let answer = match done {
                 None => Answer::Gone,
@@ -197,11 +213,21 @@ impl<'a> World<'a> {
                 (Op::Create, Answer::Gone) => {
                     vec![vec![], vec![event(Answer::Yes), Event::Undone { remade: deletes }]]
                 }
+                // A frozen one dies when it goes on.
+                (Op::Kill, Answer::Yes) => {
+                    vec![vec![event(Answer::Yes), Event::Killed { maybe: pauses || creates }]]
+                }
+                (Op::Kill, answer) if faulty || answer == Answer::Gone => {
+                    vec![vec![event(answer)], vec![event(Answer::Yes), Event::Killed { maybe: true }]]
+                }
                 _ => vec![vec![event(answer)]],
             });
         }
         if init_killed {
             lanes.push(vec![vec![Event::Killed { maybe: creates }]]);
+        }
+        if container.doomed {
+            lanes.push(vec![vec![Event::Killed { maybe: true }]]);
         }
         if restarted {
             lanes.push(vec![vec![Event::Recovered { maybe: true }]]);
@@ -213,8 +239,9 @@ impl<'a> World<'a> {
     fn note(&mut self, index: usize, round: &Round, answered: &[&Answered], hit: bool, faulty: bool) {
         let container = &mut self.containers[index];
         let did = |op: Op| answered.iter().any(|one| one.call.op == op);
-        container.stopped |= did(Op::Stop) || did(Op::ForcedDelete) && (faulty || container.armed);
-        container.went_wrong |= did(Op::Start) && (faulty || hit || container.armed);
+        container.stopped |=
+            did(Op::Stop) || did(Op::Kill) || did(Op::ForcedDelete) && (faulty || container.armed);
+        container.went_wrong |= did(Op::Start) && (faulty || hit || container.armed || did(Op::Kill));
         container.execs_for_ever |=
             answered.iter().any(|one| one.call.op == Op::Exec && one.call.caller != Caller::Waits);
         let creates = did(Op::Create);
@@ -283,11 +310,21 @@ async fn do_call(runtimes: Runtimes, id: String, bundle: PathBuf, call: Call) ->
             Op::Create => {}
             Op::Start => container.start().await?,
             Op::Exec => {
-                let (waits, goes) = (ExecRequest::new(["true"]), ExecRequest::new(["sleep", FOR_EVER]));
-                container.exec_sync(if call.caller == Caller::Waits { waits } else { goes }).await?;
+                let program: &[&str] =
+                    if call.caller == Caller::Waits { &["true"] } else { &["sleep", FOR_EVER] };
+                // What is frozen meanwhile does not end by itself.
+                let request = ExecRequest { timeout: Some(EXEC), ..ExecRequest::new(program.to_vec()) };
+                container.exec_sync(request).await?;
             }
             Op::Pause => container.pause().await?,
             Op::Resume => container.resume().await?,
+            Op::Update(limit) => {
+                let limits = json!({"pids": {"limit": LIMITS[limit]}});
+                container.update(serde_json::from_value(limits).expect("limits")).await.map(drop)?;
+            }
+            Op::Signal => container.kill(Signal::from_number(IGNORED).expect("a signal")).await?,
+            Op::Kill => container.kill(Signal::KILL).await?,
+            Op::Attach => drop(container.attach().await?),
             Op::Stop => return container.stop(Signal::TERM, GRACE).await.map(|ended| Some(ended.exit)),
             Op::Delete => container.delete(false).await?,
             Op::ForcedDelete => container.delete(true).await?,
@@ -329,7 +366,11 @@ impl<F: Future> Future for Polled<F> {
 }
 
 pub(super) fn record(dir: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(dir.join("state.json")).ok()?).ok()
+    read(&dir.join("state.json"))
+}
+
+pub(super) fn read(file: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
 /// The very process that the record has there, if it is alive.
