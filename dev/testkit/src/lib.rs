@@ -37,7 +37,7 @@ pub use cgroup::{kill_cgroups, marked_cgroups};
 pub use hostile::feed;
 pub use leak::LeakCheck;
 pub use programs::{
-    Monitor, MonitorKind, Runtime, RuntimeKind, cgroup_manager_under_test, monitor_under_test, program,
+    Monitor, MonitorKind, Runtime, RuntimeKind, cgroup_manager_under_test, find, monitor_under_test, program,
     programs, require, runtime_under_test, workspace,
 };
 pub use pty::{Pty, Terminal};

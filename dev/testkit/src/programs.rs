@@ -184,15 +184,19 @@ pub fn cgroup_manager_under_test() -> String {
 /// # Panics
 /// With the name of the Debian package, if it is not installed.
 pub fn require(tool: &str) -> PathBuf {
+    find(tool).unwrap_or_else(|| {
+        panic!("{tool}: not installed: `dev/setup.sh test`, or `apt-get install {}`", package(tool))
+    })
+}
+
+/// The path of a tool, if it is installed.
+pub fn find(tool: &str) -> Option<PathBuf> {
     let dirs = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"];
     std::env::split_paths(&dirs)
         .chain(more.iter().map(PathBuf::from))
         .map(|dir| dir.join(tool))
         .find(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!("{tool}: not installed: `dev/setup.sh test`, or `apt-get install {}`", package(tool))
-        })
 }
 
 fn package(tool: &str) -> &str {

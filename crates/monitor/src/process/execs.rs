@@ -6,7 +6,7 @@
 //!        └► runtime runs ─┘     └ time-out, cancel: the exec's own cgroup is killed, then reaped
 //!             └ fails: told with its words
 //! ```
-//! One that is killed and does not end, as it is frozen, is told after [`PATIENCE`], and reaped when it goes on.
+//! One that is killed and does not end, as it is frozen, is told after [`kill::PATIENCE`], and reaped when it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,9 +32,6 @@ mod kill;
 use cgroup::ExecCgroup;
 use inside::{Inside, Way};
 use kill::{Killed, kill_tree};
-
-/// For so long an end is waited for before it is told. A frozen process takes no signal (v1), or is not reaped.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Exec {
@@ -433,10 +430,5 @@ impl Exec {
             killed: None,
             killed_since: None,
         }
-    }
-
-    /// Whether it is killed and does not end.
-    fn lingers(&self, now: Instant) -> bool {
-        self.killed_since.is_some_and(|(since, _)| now.saturating_duration_since(since) >= PATIENCE)
     }
 }

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod commands;
+mod containerd;
 mod descriptors;
 mod dev;
 mod exec;

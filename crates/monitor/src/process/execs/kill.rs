@@ -13,6 +13,9 @@ use super::Exec;
 /// [`KILL_SELDOM`].
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 const KILL_SELDOM: Duration = Duration::from_secs(10);
+/// For so long an end is waited for before it is told. A frozen process takes no signal (v1), or is not reaped.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Killed {
     TimedOut,
@@ -28,12 +31,20 @@ impl Killed {
     }
 }
 
+impl Exec {
+    /// Whether it is killed and does not end.
+    pub(super) fn lingers(&self, now: Instant) -> bool {
+        self.killed_since.is_some_and(|(since, _)| now.saturating_duration_since(since) >= PATIENCE)
+    }
+}
+
 /// Kills the runtime, the process and all their children; again later, if something is left.
 pub(super) fn kill_tree(exec: &mut Exec) {
     let now = Instant::now();
-    let (_, step) = *exec.killed_since.get_or_insert((now, KILL_AGAIN));
-    exec.deadline = Some(now + step);
-    exec.killed_since = exec.killed_since.map(|(since, _)| (since, (step * 2).min(KILL_SELDOM)));
+    let (since, step) = exec.killed_since.unwrap_or((now, KILL_AGAIN));
+    let (again, tell) = (now + step, since + PATIENCE);
+    exec.deadline = Some(if tell > now { again.min(tell) } else { again });
+    exec.killed_since = Some((since, (step * 2).min(KILL_SELDOM)));
     let top = if exec.pid > 0 { exec.pid } else { exec.runtime };
     let descendants = if exec.cgroup.is_none() || exec.pid == 0 { descendants(top) } else { Vec::new() };
     if let Some(cgroup) = &exec.cgroup {
