@@ -17,8 +17,8 @@ mod spec;
 pub(crate) use session::sweep;
 pub(crate) use spec::build;
 
-/// How long after its time-out an exec may take to be killed: longer than our monitor waits before it tells.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long after its time-out an exec may take to begin and to be killed: longer than our monitor waits before it tells.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// A program that runs in a container. Dropping it before its end kills it with all that it started.
 #[derive(Debug)]
