@@ -61,8 +61,8 @@ build_image() {
 
     vm_log "configuring"
     kernel=$(basename "$root"/lib/modules/*)
-    install -D -m 755 "$VM_DIR/guest/agent" "$root/usr/local/lib/vm/agent"
-    install -m 644 "$VM_DIR/guest/"vm-{agent,quota}.service "$root/etc/systemd/system/"
+    install -D -m 755 -t "$root/usr/local/lib/vm" "$VM_DIR/guest/agent" "$VM_DIR/guest/static-keys"
+    install -m 644 "$VM_DIR/guest/"vm-{agent,static-keys}.service "$root/etc/systemd/system/"
     install -m 644 "$VM_DIR/guest/modules.conf" "$root/etc/modules-load.d/vm.conf"
     install -m 644 "$VM_DIR/guest/sysctl.conf" "$root/etc/sysctl.d/90-vm.conf"
     echo vm >"$root/etc/hostname"
@@ -71,7 +71,7 @@ build_image() {
     printf '[Journal]\nStorage=volatile\n' >"$root/etc/systemd/journald.conf.d/vm.conf"
     ln -s ../vm-agent.service "$root/etc/systemd/system/multi-user.target.wants/"
     mkdir -p "$root/etc/systemd/system/basic.target.wants"
-    ln -s ../vm-quota.service "$root/etc/systemd/system/basic.target.wants/"
+    ln -s ../vm-static-keys.service "$root/etc/systemd/system/basic.target.wants/"
     # Compiling the profiles that packages bring takes half a minute under
     # emulation.  Profiles can still be loaded with apparmor_parser.
     for unit in apparmor e2scrub_reap getty@tty1 apt-daily{,-upgrade}.timer {dpkg-db-backup,fstrim}.timer; do

@@ -94,7 +94,7 @@ vm_image_dir() {
     local key
     key=$({
         # All but the suite, which the guest finds in the share.
-        cat "$VM_DIR/build.sh" "$VM_DIR"/guest/{agent,init,vm-agent.service,vm-quota.service,modules.conf,sysctl.conf}
+        cat "$VM_DIR/build.sh" "$VM_DIR"/guest/{agent,init,vm-agent.service,vm-static-keys.service,static-keys,modules.conf,sysctl.conf}
         printf '%s\n' "$VM_SUITE" "$VM_MIRROR" "$VM_KERNEL" "$VM_DISK" "${VM_PACKAGES[*]}" "$VM_PACKAGES_EXTRA"
     } | sha256sum)
     printf '%s/image-%s\n' "$VM_CACHE" "${key:0:16}"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -56,6 +57,17 @@ pub(crate) fn hierarchies() -> &'static [Hierarchy] {
 /// Whether there is a hierarchy of version 1.
 pub(crate) fn is_v1() -> bool {
     hierarchies().iter().any(|hierarchy| hierarchy.controllers.iter().any(|c| c == "memory" || c == "pids"))
+}
+
+/// The file of a cgroup by which a process with one thread joins it, with `0` for itself. Of version 1 that is `tasks`:
+/// the kernel takes no lock then that it would wait for a grace period for, of some 10 ms.
+pub(crate) fn open_to_join(dir: &Path) -> Result<OwnedFd> {
+    let open = |name: &str| fs::OpenOptions::new().write(true).open(dir.join(name));
+    let file = match open("tasks") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => open("cgroup.procs"),
+        opened => opened,
+    };
+    Ok(file.ctx("open cgroup", dir)?.into())
 }
 
 /// The cgroup of one path in all hierarchies where it is.

@@ -28,6 +28,8 @@ pub(crate) struct Start<'a> {
     pub(crate) cwd: &'a Path,
     /// Where its own messages go.
     pub(crate) messages: &'a Path,
+    /// The files by which it joins its cgroup.
+    pub(crate) cgroups: Vec<OwnedFd>,
     /// Descriptors beside the sync pipe, with the variables that name them.
     pub(crate) more: Vec<(&'static str, OwnedFd)>,
 }
@@ -51,6 +53,9 @@ impl Start<'_> {
         command.args(&self.args).cwd(self.cwd).session(Session::New).umask(0o022);
         command.env("_OCI_SYNCPIPE", SYNC_FD.to_string()).fd(theirs.as_fd(), SYNC_FD);
         command.fd(messages.as_fd(), 2);
+        for file in &self.cgroups {
+            command.cgroup(file.as_fd());
+        }
         for (at, (name, fd)) in self.more.iter().enumerate() {
             let number = SYNC_FD + 1 + i32::try_from(at).unwrap_or(0);
             command.env(name, number.to_string()).fd(fd.as_fd(), number);

@@ -5,12 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use sys::Ctx as _;
 use sys::pidfd::PidFd;
 use sys::process::{Child, Stopped};
 
 use super::{Creation, OP};
-use crate::cgroups::Group;
+use crate::cgroups::{self, Group};
 use crate::config::CgroupManager;
 use crate::monitor::{Answer, Answers, NoAnswer, Start, messages, parse_pid};
 use crate::process::args;
@@ -36,10 +35,10 @@ impl Creation<'_> {
     /// All between the reservation and the commit.
     pub(crate) fn steps(&mut self) -> Result<()> {
         self.step("reserve", point("create.reserved"))?;
-        let dirs = self.step("make monitor cgroup", self.make_monitor_group())?;
+        let cgroups = self.step("make monitor cgroup", self.make_monitor_group())?;
         self.step("spawn monitor", point("create.before-spawn"))?;
-        let (stopped, sync) = self.step("spawn monitor", self.spawn())?;
-        let placed = self.place(&stopped, &dirs);
+        let (stopped, sync) = self.step("spawn monitor", self.spawn(cgroups))?;
+        let placed = self.place(&stopped);
         self.step("place monitor", placed)?;
         self.step("spawn monitor", point("create.before-release"))?;
         let child = self.step("spawn monitor", stopped.release().map_err(Into::into))?;
@@ -67,18 +66,21 @@ impl Creation<'_> {
         Error::Timeout { op: OP, object: self.id().to_string(), after: self.timeout }
     }
 
-    fn make_monitor_group(&self) -> Result<Vec<std::path::PathBuf>> {
+    /// The files by which the monitor joins its cgroup.
+    fn make_monitor_group(&self) -> Result<Vec<OwnedFd>> {
         point("create.before-monitor-cgroup")?;
         let group = self.record.monitor.cgroup.as_deref().and_then(Group::at);
-        group.map_or(Ok(Vec::new()), |group| group.make(&MONITOR_CONTROLLERS))
+        let dirs = group.map_or(Ok(Vec::new()), |group| group.make(&MONITOR_CONTROLLERS))?;
+        dirs.iter().map(|dir| cgroups::open_to_join(dir)).collect()
     }
 
-    fn spawn(&self) -> Result<(Stopped, OwnedFd)> {
+    fn spawn(&self, cgroups: Vec<OwnedFd>) -> Result<(Stopped, OwnedFd)> {
         let start = Start {
             monitor: &self.record.monitor,
             args: self.monitor_args(),
             cwd: self.dir.path(),
             messages: &self.dir.file("monitor.log"),
+            cgroups,
             more: Vec::new(),
         };
         start.stopped()
@@ -137,13 +139,9 @@ impl Creation<'_> {
         all
     }
 
-    /// Puts the monitor, which does not run yet, into its cgroup.
-    fn place(&mut self, stopped: &Stopped, dirs: &[std::path::PathBuf]) -> Result<()> {
+    /// Puts the monitor, which does not run yet, into its scope, where systemd makes cgroups.
+    fn place(&mut self, stopped: &Stopped) -> Result<()> {
         let pid = stopped.pid();
-        for dir in dirs {
-            let file = dir.join("cgroup.procs");
-            std::fs::write(&file, pid.to_string()).ctx("write", &file)?;
-        }
         if self.handler.cgroup_manager() == CgroupManager::Systemd {
             let slice = self.handler.config().monitor.cgroup.as_deref().unwrap_or("system.slice");
             let unit = format!("wharf-monitor-{}.scope", self.id());

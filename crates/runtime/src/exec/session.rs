@@ -72,6 +72,7 @@ pub(super) fn start(
         args: monitor_args(&record, &driver, &dir, &group, streams),
         cwd: &dir.0,
         messages: &dir.0.join("monitor.log"),
+        cgroups: Vec::new(),
         more: vec![("_OCI_STARTPIPE", theirs_start), ("_OCI_ATTACHPIPE", theirs_attach)],
     }
     .stopped()

@@ -150,10 +150,10 @@ impl<'a> Command<'a> {
         self
     }
 
-    /// Joins a cgroup before it runs: `procs` is open for writing on the cgroup's `cgroup.procs`. Once for
+    /// Joins a cgroup before it runs: `file` is open for writing on the cgroup's `tasks` or `cgroup.procs`. Once for
     /// each hierarchy.
-    pub fn cgroup_procs(&mut self, procs: BorrowedFd<'a>) -> &mut Self {
-        self.cgroups.push(procs);
+    pub fn cgroup(&mut self, file: BorrowedFd<'a>) -> &mut Self {
+        self.cgroups.push(file);
         self
     }
 
