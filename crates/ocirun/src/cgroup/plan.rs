@@ -100,7 +100,7 @@ pub(super) fn set<T: Copy + PartialEq + Default>(value: Option<T>) -> Option<T> 
 
 /// Page sizes are names of files, so no path may hide in them.
 pub(super) fn file_part<'a>(object: &str, name: &'a str) -> Result<&'a str, Error> {
-    if name.is_empty() || name.contains('/') {
+    if name.is_empty() || name.contains(['/', '\0']) {
         return Err(impossible(object, format!("{name:?} is no name of a file")));
     }
     Ok(name)
