@@ -14,28 +14,28 @@ out=$here/target/vm
 # What the default list may take, guests and all; and what one guest may.
 : "${VM_TEST_BUDGET:=870}" "${VM_TEST_SECONDS:=1500}"
 
-# A guest's groups, and the seconds they took under emulation on two quiet cores. The default list takes them in this
+# A guest's groups, and the seconds they took under QEMU 7.2's emulation on two quiet cores (from ocirun on: about). The default list takes them in this
 # order as long as the budget allows, by the pace so far: a machine with KVM gets through all of them.
 batches=(
-    memory,apparmor,notify 25
-    reboot 156
-    reload,sys 32
-    oci:systemd,oci:cgroupfs 44
-    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 34
-    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 22
-    life:runc:wharf-monitor:cgroupfs,life:crun:wharf-monitor:systemd 34
-    checkpoint 30
-    podman:wharf-oci:systemd,podman:runc:cgroupfs 30
-    podman:crun:systemd,podman:wharf-oci:cgroupfs 32
-    ocirun 200
-    monitor:wharf-oci 200
-    monitor 360
-    runtime:wharf-oci:wharf-monitor:systemd 400
-    runtime:wharf-oci:wharf-monitor:cgroupfs 400
-    runtime:runc:conmon:systemd 400
-    runtime:runc:wharf-monitor:cgroupfs 400
-    runtime:crun:conmon:systemd 400
-    runtime:crun:wharf-monitor:cgroupfs 400
+    memory,apparmor,notify 102
+    reboot 226
+    reload,sys 90
+    oci:systemd,oci:cgroupfs 80
+    life:wharf-oci:wharf-monitor:systemd,life:runc:conmon:systemd 85
+    life:crun:conmon:cgroupfs,life:wharf-oci:conmon:cgroupfs 46
+    life:runc:wharf-monitor:cgroupfs,life:crun:wharf-monitor:systemd 50
+    checkpoint 50
+    podman:wharf-oci:systemd,podman:runc:cgroupfs 58
+    podman:crun:systemd,podman:wharf-oci:cgroupfs 55
+    ocirun 300
+    monitor:wharf-oci 300
+    monitor 600
+    runtime:wharf-oci:wharf-monitor:systemd 600
+    runtime:wharf-oci:wharf-monitor:cgroupfs 600
+    runtime:runc:conmon:systemd 600
+    runtime:runc:wharf-monitor:cgroupfs 600
+    runtime:crun:conmon:systemd 600
+    runtime:crun:wharf-monitor:cgroupfs 600
 )
 
 # Programs and test binaries as they are now, so that a build meanwhile does not disturb.
