@@ -12,7 +12,7 @@ use sys::inotify::{Inotify, WatchFlags};
 use sys::pidfd::PidFd;
 
 use crate::cgroup::Cgroup;
-use crate::cli::{one_line_usage as usage, print, switch, text, text_of};
+use crate::cli::{container_id, one_line_usage as usage, print, switch, text_of};
 use crate::create::Context;
 use crate::error::{Error, Result};
 use crate::lifecycle::with_cgroup;
@@ -33,7 +33,7 @@ pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
         match arg {
             Long("stats") => once = switch(parser)?,
             Long("interval") => interval = duration(&text_of(parser)?)?,
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }

@@ -7,7 +7,7 @@ use model::oci::LinuxResources;
 use serde_json::{Map, Value as Json};
 use sys::Ctx as _;
 
-use crate::cli::{one_line_usage as usage, text, text_of};
+use crate::cli::{container_id, one_line_usage as usage, text_of};
 use crate::create::Context;
 use crate::error::{Error, Result, point};
 use crate::lifecycle::with_cgroup;
@@ -64,7 +64,7 @@ pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
                     group.insert(field.to_owned(), value);
                 }
             }
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }

@@ -43,8 +43,9 @@ impl Container {
             locked.require(&[State::Paused])?;
             let container = locked.container().clone();
             crate::point("resume.before-run")?;
-            container.driver().run("resume", ["resume", container.id().as_str()], &[])?;
-            let done = crate::point("resume.after-run")
+            let ran = container.driver().run("resume", ["resume", container.id().as_str()], &[]);
+            let done = ran
+                .and_then(|_| crate::point("resume.after-run"))
                 .and_then(|()| locked.transition(Transition::Resumed, Happened::Resumed, |_| {}));
             done.inspect_err(|_| go_back(&container))
         })
@@ -52,7 +53,7 @@ impl Container {
     }
 }
 
-/// What was done could not be written down: the kernel goes back to what the record says. Where that fails too, it is
+/// What was done in part, or could not be written down: the kernel goes back to what the record says. Where that fails too, it is
 /// recovery's.
 fn go_back(container: &Container) {
     let Ok(record) = container.dir().load("pause") else { return };

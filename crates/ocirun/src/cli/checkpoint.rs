@@ -6,7 +6,7 @@ use lexopt::prelude::*;
 
 use super::descriptors::{self, Sockets};
 use super::foreground::Relay;
-use super::{switch, text, text_of, usage};
+use super::{container_id, switch, text_of, usage};
 use crate::checkpoint;
 use crate::create::{Context, CreateOptions};
 use crate::criu::CriuOptions;
@@ -132,7 +132,7 @@ pub(super) fn parse_save(parser: &mut lexopt::Parser, criu: Option<PathBuf>) -> 
                 let name = name.to_owned();
                 criu_option(Command::Checkpoint, &name, parser, &mut options)?;
             }
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }
@@ -172,7 +172,7 @@ pub(super) fn parse_restore(parser: &mut lexopt::Parser, criu: Option<PathBuf>) 
                 let name = name.to_owned();
                 criu_option(Command::Restore, &name, parser, &mut options)?;
             }
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }

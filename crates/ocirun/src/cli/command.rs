@@ -7,7 +7,7 @@ use super::options::Globals;
 use super::{
     EXEC_FAILED, Outcome, checkpoint, creation, exec, features, foreground, log, plain, report, spec,
 };
-use super::{one_id, switch, text, usage};
+use super::{container_id, one_id, switch, text, usage};
 use crate::create::{self, Context};
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Force, Whom};
@@ -134,7 +134,7 @@ fn parse_kill(parser: &mut lexopt::Parser) -> Result<KillOptions> {
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Short('a') | Long("all") => whom = if switch(parser)? { Whom::All } else { Whom::Init },
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             Value(value) if signal.is_none() => signal = Some(text(value)?),
             other => return Err(usage(other.unexpected())),
         }
@@ -159,7 +159,7 @@ fn parse_delete(parser: &mut lexopt::Parser) -> Result<(String, Force)> {
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Short('f') | Long("force") => force = if switch(parser)? { Force::Yes } else { Force::No },
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use super::descriptors::{self, Sockets};
-use super::{switch, text, usage};
+use super::{container_id, switch, usage};
 use crate::create::CreateOptions;
 use crate::error::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Options {
                 Short('d') | Long("detach") if is_run => run.detach = switch(parser)?,
                 Long("keep") if is_run => run.keep = switch(parser)?,
                 Long("no-subreaper") if is_run => run.no_subreaper = switch(parser)?,
-                Value(value) if id.is_none() => id = Some(text(value)?),
+                Value(value) if id.is_none() => id = Some(container_id(value)?),
                 other => return Err(usage(other.unexpected())),
             }
         }

@@ -12,7 +12,7 @@ use sys::{Ctx as _, durable};
 
 use super::descriptors::{self, Sockets};
 use super::foreground::{Relay, Terminal};
-use super::{log, switch, text, text_of, usage};
+use super::{container_id, log, switch, text, text_of, usage};
 use crate::create::{Context, send_pidfd, write_pid_file};
 use crate::error::{Error, Result};
 use crate::exec::{Streams, Target, inherit};
@@ -70,7 +70,7 @@ pub(super) fn parse(parser: &mut lexopt::Parser) -> Result<Options> {
             Long("ignore-paused") => options.ignore_paused = switch(parser)?,
             Long("no-subreaper") => drop(switch(parser)?),
             Value(id) => {
-                options.id = text(id)?;
+                options.id = container_id(id)?;
                 for arg in parser.raw_args().map_err(usage)? {
                     options.args.push(text(arg)?);
                 }

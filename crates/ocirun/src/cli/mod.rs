@@ -16,6 +16,7 @@ mod spec;
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
+use model::Id;
 
 use crate::create::Context;
 use crate::error::{Error, Result};
@@ -99,7 +100,7 @@ pub(crate) fn one_id(command: &str, parser: &mut lexopt::Parser) -> Result<Strin
     let mut id = None;
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Value(value) if id.is_none() => id = Some(text(value)?),
+            Value(value) if id.is_none() => id = Some(container_id(value)?),
             other => return Err(usage(other.unexpected())),
         }
     }
@@ -108,6 +109,13 @@ pub(crate) fn one_id(command: &str, parser: &mut lexopt::Parser) -> Result<Strin
 
 pub(crate) fn text(value: OsString) -> Result<String> {
     value.into_string().map_err(|value| Error::Usage(format!("parse command line: {value:?} is not UTF-8")))
+}
+
+/// The id of a container, checked at once: it is in all that is said from here on.
+pub(crate) fn container_id(value: OsString) -> Result<String> {
+    let id = text(value)?;
+    Id::new(&id).map_err(|error| Error::invalid("container id", error.to_string()))?;
+    Ok(id)
 }
 
 pub(crate) fn text_of(parser: &mut lexopt::Parser) -> Result<String> {

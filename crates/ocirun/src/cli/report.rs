@@ -6,7 +6,7 @@ use lexopt::prelude::*;
 use serde::Serialize;
 use sys::Ctx as _;
 
-use super::{log, switch, text, text_of, usage};
+use super::{container_id, log, switch, text, text_of, usage};
 use crate::create::Context;
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Listed};
@@ -169,7 +169,7 @@ pub(super) fn parse_ps(parser: &mut lexopt::Parser) -> Result<PsOptions> {
         match arg {
             Short('f') | Long("format") if id.is_none() => format = Format::parse(&text_of(parser)?)?,
             Value(value) if id.is_none() => {
-                id = Some(text(value)?);
+                id = Some(container_id(value)?);
                 for rest in parser.raw_args().map_err(usage)? {
                     args.push(text(rest)?);
                 }
