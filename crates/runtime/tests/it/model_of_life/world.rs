@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) const LIMITS: [i64; 3] = [300, 500, 700];
 /// Window changes: nobody minds.
 const IGNORED: i64 = 28;
-/// Time for an exec.
+/// Time for an exec whose caller waits.
 const EXEC: Duration = Duration::from_millis(500);
 /// Whoever waits for his last poll goes after this.
 const LAST_POLL: Duration = Duration::from_millis(300);
@@ -310,10 +310,12 @@ async fn do_call(runtimes: Runtimes, id: String, bundle: PathBuf, call: Call) ->
             Op::Create => {}
             Op::Start => container.start().await?,
             Op::Exec => {
-                let program: &[&str] =
-                    if call.caller == Caller::Waits { &["true"] } else { &["sleep", FOR_EVER] };
-                // What is frozen meanwhile does not end by itself.
-                let request = ExecRequest { timeout: Some(EXEC), ..ExecRequest::new(program.to_vec()) };
+                // What is frozen meanwhile does not end by itself; whose caller goes must end with that alone.
+                let request = if call.caller == Caller::Waits {
+                    ExecRequest { timeout: Some(EXEC), ..ExecRequest::new(["true"]) }
+                } else {
+                    ExecRequest::new(["sleep", FOR_EVER])
+                };
                 container.exec_sync(request).await?;
             }
             Op::Pause => container.pause().await?,
